@@ -1,0 +1,91 @@
+"""Every way a run can end badly, drawn as one tree.
+
+    RlmError                 message, why, hint, exit_code
+    ├─ UsageError      2     the command line
+    ├─ ConfigError     3     a file, a key, a credential, an unknown model or sandbox
+    ├─ SourceError     4     nothing readable
+    ├─ ModelError      5     the provider, after retries
+    ├─ LimitReached    6     only with --on-limit fail
+    ├─ SandboxError    7     the place, not the code
+    └─ InvalidAnswer   8     --schema / --strict not met
+
+Failures are values inside a run and exceptions at its edge: the loop never catches these, it is sent
+`Refusal` and `Output` values instead. An error is shown in three parts: what happened (`message`), why it
+happened (`why`), what to try (`hint`).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RlmError(Exception):
+    """The root of all errors that `rlm` raises on purpose; anything else is a bug (exit code 70)."""
+
+    exit_code: ClassVar[int] = 70
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, *, why: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.why = why
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.why}" if self.why else self.message
+
+
+class UsageError(RlmError):
+    exit_code = 2
+    code = "usage"
+
+
+class ConfigError(RlmError):
+    exit_code = 3
+    code = "config"
+
+
+class SourceError(RlmError):
+    exit_code = 4
+    code = "source"
+
+
+class ModelError(RlmError):
+    """One request failed.
+
+    `retriable`: another attempt may succeed. `retry_after`: seconds the server asked for, else None.
+    `terminal`: no other request to this model can succeed either (no quota), so the run ends at once.
+    """
+
+    exit_code = 5
+    code = "model"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        why: str = "",
+        hint: str = "",
+        retriable: bool = False,
+        retry_after: float | None = None,
+        terminal: bool = False,
+    ) -> None:
+        super().__init__(message, why=why, hint=hint)
+        self.retriable = retriable
+        self.retry_after = retry_after
+        self.terminal = terminal
+
+
+class LimitReached(RlmError):
+    exit_code = 6
+    code = "limit"
+
+
+class SandboxError(RlmError):
+    exit_code = 7
+    code = "sandbox"
+
+
+class InvalidAnswer(RlmError):
+    exit_code = 8
+    code = "invalid"

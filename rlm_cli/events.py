@@ -1,0 +1,202 @@
+"""Everything that can happen in a run, as frozen values: `rlm.trace/1`.
+
+One stream, several readers: the trace on disk, the live tree, the plain lines, `--jsonl`, `rlm show`. An event says
+what happened, never how it looks. `Stamped` is the envelope; `seq` has no gaps, `t` is seconds since the start.
+`Reading` is the one event that is shown and not kept (progress while documents are read, many a second).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from .ledger import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    type: ClassVar[str] = "run.started"
+    question: str
+    sources: tuple[str, ...]
+    models: dict[str, str | None]
+    limits: dict[str, Any]
+    sandbox: dict[str, str | None]
+    version: str
+    settings: dict[str, dict[str, Any]]
+    """Name → {"value", "origin"}."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Progress of reading the sources: totals so far, and what is being read now. Never written to a trace."""
+
+    type: ClassVar[str] = "reading"
+    files: int
+    bytes: int
+    pages: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusLoaded:
+    type: ClassVar[str] = "corpus.loaded"
+    sha256: str
+    files: int
+    chars: int
+    tokens: int
+    excluded: dict[str, int]
+    skipped: tuple[dict[str, str], ...]
+    lines: int = 0
+    pages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallStarted:
+    type: ClassVar[str] = "call.started"
+    parent: str | None
+    depth: int
+    kind: str
+    """root, rlm or llm"""
+    model: str
+    question: str
+    context_chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class IterationStarted:
+    type: ClassVar[str] = "iteration.started"
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionStarted:
+    type: ClassVar[str] = "completion.started"
+    messages: tuple[dict[str, str], ...]
+    """{"role", "content"}; the trace stores long contents once, as blobs."""
+    purpose: str
+    """iteration, sub, direct or landing"""
+    estimated_input_tokens: int
+    max_output_tokens: int
+    reserved_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionFinished:
+    """A reply, or the failure of a request after its retries (`error` set, `text` empty)."""
+
+    type: ClassVar[str] = "completion.finished"
+    request: str
+    """sha256 of model, messages and options"""
+    text: str
+    finish_reason: str
+    usage: Usage
+    cost_usd: float | None
+    cached: bool
+    retries: int
+    duration_s: float
+    model: str = ""
+    purpose: str = ""
+    reasoning: str = ""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CodeStarted:
+    type: ClassVar[str] = "code.started"
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class CodeFinished:
+    type: ClassVar[str] = "code.finished"
+    stdout: str
+    omitted_chars: int
+    error: str | None
+    final: bool
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeGiven:
+    type: ClassVar[str] = "notice"
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class LimitHit:
+    type: ClassVar[str] = "limit.reached"
+    limit: str
+    value: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallFinished:
+    type: ClassVar[str] = "call.finished"
+    status: str
+    """complete, partial, not_found or failed"""
+    answer: str
+    usage: Usage
+    """of the whole subtree"""
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CitationChecked:
+    type: ClassVar[str] = "citation.checked"
+    n: int
+    quote: str
+    located: str
+    matches: int
+    path: str | None
+    page: int | None
+    lines: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class CoverageGrew:
+    """How many lines of the corpus models have been shown so far. Shown live, never written to a trace."""
+
+    type: ClassVar[str] = "coverage"
+    lines: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    type: ClassVar[str] = "run.finished"
+    result: dict[str, Any]
+
+
+Event = (
+    RunStarted
+    | Reading
+    | CorpusLoaded
+    | CallStarted
+    | IterationStarted
+    | CompletionStarted
+    | CompletionFinished
+    | CodeStarted
+    | CodeFinished
+    | NoticeGiven
+    | LimitHit
+    | CallFinished
+    | CitationChecked
+    | CoverageGrew
+    | RunFinished
+)
+
+UNKEPT: tuple[type, ...] = (Reading, CoverageGrew)
+"""Events that are shown and not kept: they carry no `seq`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """An event in its envelope. `call` is the address it belongs to, None for the run as a whole."""
+
+    run: str
+    seq: int
+    t: float
+    call: str | None
+    event: Event

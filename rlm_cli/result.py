@@ -1,0 +1,207 @@
+"""What a run hands back: the answer, its citations, what was seen, what it cost. `rlm.result/1`.
+
+`Result.to_json` is the object of `--json`, of `result.json` and of the last trace event: every key always present.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from .ledger import StopReason
+
+SCHEMA = "rlm.result/1"
+
+
+class Status(StrEnum):
+    COMPLETE = "complete"
+    PARTIAL = "partial"
+    NOT_FOUND = "not_found"
+    INVALID = "invalid"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+class Located(StrEnum):
+    """What the host found of a quote. `APPROXIMATE` comes with a `difference`; `AMBIGUOUS` means several documents."""
+
+    EXACT = "exact"
+    APPROXIMATE = "approximate"
+    AMBIGUOUS = "ambiguous"
+    NO = "no"
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """Words the model says stand in the corpus; `path` is its hint at the document, else None."""
+
+    text: str
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call hands over. `value` None: the documents do not answer. `partial`: a limit cut the work short."""
+
+    value: Any
+    quotes: tuple[Quote, ...] = ()
+    stop_reason: StopReason = StopReason.FINAL
+
+    @property
+    def partial(self) -> bool:
+        return self.stop_reason is not StopReason.FINAL
+
+    @property
+    def found(self) -> bool:
+        return self.value is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A quote, located by the host. `n` is its place in the model's quotes, from 1. `lines`: first and last, from 1."""
+
+    n: int
+    quote: str
+    located: Located
+    path: str | None = None
+    page: int | None = None
+    lines: tuple[int, int] | None = None
+    difference: str | None = None
+    matches: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "n": self.n,
+            "path": self.path,
+            "page": self.page,
+            "lines": list(self.lines) if self.lines else None,
+            "quote": self.quote,
+            "located": str(self.located),
+            "difference": self.difference,
+            "matches": self.matches,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReport:
+    code: str
+    message: str
+    hint: str
+
+
+@dataclass(slots=True)
+class ModelUsage:
+    """What one model was asked and what that cost. `cost_usd` None = unknown, which is never zero."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_usd: float | None = 0.0
+
+
+@dataclass(slots=True)
+class Result:
+    """One run, whole. Field by field the JSON object of `surface.md`."""
+
+    question: str
+    status: Status = Status.FAILED
+    stop_reason: StopReason = StopReason.ERROR
+    exit_code: int = 70
+    answer: Any = None
+    found: bool | None = None
+    citations: list[Citation] = field(default_factory=list)
+    coverage: dict[str, Any] | None = None
+    mode: str = "auto"
+    usage: ModelUsage = field(default_factory=ModelUsage)
+    cost_known: bool = True
+    by_model: dict[str, ModelUsage] = field(default_factory=dict)
+    subcalls: dict[str, int] = field(default_factory=lambda: {"ok": 0, "failed": 0, "retried": 0})
+    limits: dict[str, Any] = field(default_factory=dict)
+    models: dict[str, str | None] = field(default_factory=lambda: {"root": None, "sub": None})
+    sandbox: dict[str, str | None] = field(default_factory=lambda: {"name": None, "level": None})
+    run: str | None = None
+    trace: str | None = None
+    started: str = ""
+    duration_s: float = 0.0
+    notices: list[Notice] = field(default_factory=list)
+    error: ErrorReport | None = None
+    version: str = ""
+
+    @property
+    def text(self) -> str:
+        """The answer as stdout shows it: text as it is, anything else as JSON."""
+        return answer_text(self.answer)
+
+    def to_json(self) -> dict[str, Any]:
+        """The `rlm.result/1` object; JSON-ready."""
+        usage = asdict(self.usage) | {
+            "cost_known": self.cost_known,
+            "by_model": {name: asdict(used) for name, used in self.by_model.items()},
+        }
+        return {
+            "schema": SCHEMA,
+            "status": str(self.status),
+            "stop_reason": str(self.stop_reason),
+            "exit_code": self.exit_code,
+            "question": self.question,
+            "answer": None if self.answer is None else self.text,
+            "found": self.found,
+            "citations": [citation.to_json() for citation in self.citations],
+            "coverage": self.coverage,
+            "mode": self.mode,
+            "samples": None,
+            "usage": usage,
+            "subcalls": self.subcalls,
+            "limits": self.limits,
+            "models": self.models,
+            "sandbox": self.sandbox,
+            "run": self.run,
+            "trace": self.trace,
+            "started": self.started,
+            "duration_s": round(self.duration_s, 3),
+            "notices": [asdict(notice) for notice in self.notices],
+            "error": asdict(self.error) if self.error else None,
+            "rlm_version": self.version,
+        }
+
+
+def answer_text(value: Any) -> str:
+    """A handed-over value as text: strings as they are, everything else as JSON."""
+    import json
+
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def exit_code(status: Status, error_code: int | None = None, signal: int | None = None) -> int:
+    """The one place where a status becomes the shell's code and JSON's `exit_code`.
+
+    Where several apply: 130/143 > 70 > 3/5/7 > 8 > 6 > 1 > 0. `signal` is a signal number.
+    """
+    if signal is not None:
+        return 128 + signal
+    if error_code is not None:
+        return error_code
+    match status:
+        case Status.COMPLETE | Status.NOT_FOUND:
+            return 0
+        case Status.PARTIAL:
+            return 6
+        case Status.INVALID:
+            return 8
+        case Status.STOPPED:
+            return 130
+        case Status.FAILED:
+            return 70
