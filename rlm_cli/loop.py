@@ -9,59 +9,102 @@ drives it and passes through.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from .ledger import Refusal, StopReason, Usage
-from .result import Answer, Quote
+from . import prompts, reply
+from .call import Call, Complete, Completion, Execute, Output, Turn
+from .errors import LimitReached
+from .ledger import Refusal, StopReason
+from .result import Answer
 
-Kind = Literal["root", "rlm", "llm"]
-Purpose = Literal["iteration", "sub", "direct", "landing"]
+Conversation = Generator[Complete | Execute, Completion | Refusal | Output, Answer]
 
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    role: Literal["system", "user", "assistant"]
-    content: str
+NUDGES = 3
+"""Replies in a row that hold nothing to run before the call lands."""
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """One reply of a model. `cost_usd` is the provider's own figure where it gives one, else None."""
+def converse(call: Call) -> Conversation:
+    """Drive one call to its answer.
 
-    text: str
-    finish_reason: str = "stop"
-    usage: Usage = Usage()
-    cost_usd: float | None = None
-    reasoning: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """What code handed over with FINAL: a JSON-able value and the quotes given with it."""
-
-    value: Any
-    quotes: tuple[Quote, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What came of one cell.
-
-    `stdout` is head + tail of what was printed, `omitted_chars` what was left out between them. `error`: the
-    traceback's last lines, None when the cell ended well. `variables`: names the cell bound newly or rebound to another type or length, each with
-    "type and length" (`"list, 12 items"`). `draft`: the content of a mapping named `answer` that is not ready yet.
-    `refused`: a limit refused a sub-call (or the cell itself) while it ran. `lost`: the REPL had to be replaced; one
-    line that says what happened and what is gone. `used`: share of the tightest limit that is spent, in fixed steps.
+    Raises `LimitReached` when a limit ends it and `call.landing` is off.
     """
+    trajectory: tuple[Turn, ...] = ()
+    idle = 0
+    stop = Refusal(StopReason.MAX_ITERATIONS, f"the limit of {call.max_iterations} iterations is reached")
+    for _ in range(call.max_iterations):
+        completion = yield from _complete(Complete(prompts.turn(call, trajectory), "iteration"))
+        if isinstance(completion, Refusal):
+            stop = completion
+            break
+        parsed = reply.read(completion)
+        if parsed.answer is not None:
+            return Answer(parsed.answer.value, parsed.answer.quotes)
+        output = (yield from _execute(Execute(parsed.code))) if parsed.code is not None else None
+        trajectory = (*trajectory, Turn(parsed, output))
+        if output is not None:
+            idle = 0
+            if output.answer is not None:
+                return _handed_over(output, StopReason.FINAL)
+            if output.refused is not None:
+                stop = output.refused
+                break
+        elif (idle := idle + 1) > NUDGES:
+            stop = Refusal(StopReason.NO_PROGRESS, f"{idle} replies in a row held no code and no answer")
+            break
+    if not call.landing:
+        raise LimitReached(stop.message, why=f"{stop.reason} with --on-limit fail", hint="raise the limit and ask again")
+    return (yield from land(call, trajectory, stop))
 
-    stdout: str = ""
-    omitted_chars: int = 0
-    error: str | None = None
-    answer: Handover | None = None
-    variables: tuple[tuple[str, str], ...] = ()
-    draft: Any = None
-    refused: Refusal | None = None
-    lost: str | None = None
-    duration_s: float = 0.0
-    used: float = 0.0
+
+def land(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> Conversation:
+    """End a call that met a limit: one code turn without sub-calls, then words, then whatever the REPL holds.
+
+    Code first, because variables hold more than a model can retype (typing an answer from memory is the failure of
+    the paper's E.2).
+    """
+    messages = prompts.landing_code(call, trajectory, stop)
+    completion = yield from _complete(Complete(messages, "landing"))
+    if isinstance(completion, Completion):
+        parsed = reply.read(completion)
+        if parsed.answer is not None:
+            return Answer(parsed.answer.value, parsed.answer.quotes, stop.reason)
+        if parsed.code is not None:
+            output = yield from _execute(Execute(parsed.code, subcalls=False))
+            trajectory = (*trajectory, Turn(parsed, output))
+            if output.answer is not None:
+                return _handed_over(output, stop.reason)
+        messages = prompts.landing_words(call, trajectory, stop)
+        completion = yield from _complete(Complete(messages, "landing"))
+        if isinstance(completion, Completion) and completion.text.strip():
+            said = reply.words(completion.text, [entry.path for entry in call.preview.entries])
+            return Answer(said.value, said.quotes, stop.reason)
+    return _left_over(trajectory, stop.reason)
+
+
+def _handed_over(output: Output, otherwise: StopReason) -> Answer:
+    """The answer of a cell; one in which a sub-call was refused is partial, whatever else happened."""
+    assert output.answer is not None
+    reason = output.refused.reason if output.refused is not None else otherwise
+    return Answer(output.answer.value, output.answer.quotes, reason)
+
+
+def _left_over(trajectory: tuple[Turn, ...], reason: StopReason) -> Answer:
+    """Nothing could be asked any more: the draft in `answer`, else the last thing that was printed."""
+    outputs = [turn.output for turn in reversed(trajectory) if turn.output is not None]
+    draft = next((output.draft for output in outputs if output.draft is not None), None)
+    if draft is not None:
+        return Answer(draft, (), reason)
+    printed = next((output.stdout for output in outputs if output.stdout.strip()), None)
+    return Answer(f"No answer was handed over. The last output was:\n{printed}" if printed else None, (), reason)
+
+
+def _complete(effect: Complete) -> Generator[Complete, Any, Completion | Refusal]:
+    completion = yield effect
+    assert isinstance(completion, (Completion, Refusal))
+    return completion
+
+
+def _execute(effect: Execute) -> Generator[Execute, Any, Output]:
+    output = yield effect
+    assert isinstance(output, Output)
+    return output

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ..ledger import Price
-from ..loop import Completion, Message
+from ..call import Completion, Message
 
 
 class Model(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ..corpus import Corpus
-from ..loop import Output
+from ..call import Output
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,152 @@
+"""What a call is made of: messages, replies, outputs, and the two effects of the loop. Values only.
+
+They stand apart from `loop.py` because `prompts.py` and `reply.py` speak in them and the loop speaks through both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .ledger import Refusal, Usage
+from .result import Quote
+
+Kind = Literal["root", "rlm", "llm"]
+Purpose = Literal["iteration", "sub", "direct", "landing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One reply of a model. `cost_usd` is the provider's own figure where it gives one, else None."""
+
+    text: str
+    finish_reason: str = "stop"
+    usage: Usage = Usage()
+    cost_usd: float | None = None
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What code handed over with FINAL: a JSON-able value and the quotes given with it."""
+
+    value: Any
+    quotes: tuple[Quote, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What came of one cell.
+
+    `stdout` is head + tail of what was printed, `omitted_chars` what was left out between them. `error`: the
+    traceback's last lines, None when the cell ended well. `variables`: names the cell bound newly or rebound to another type or length, each with
+    "type and length" (`"list, 12 items"`). `draft`: the content of a mapping named `answer` that is not ready yet.
+    `refused`: a limit refused a sub-call (or the cell itself) while it ran. `lost`: the REPL had to be replaced; one
+    line that says what happened and what is gone. `used`: share of the tightest limit that is spent, in fixed steps.
+    """
+
+    stdout: str = ""
+    omitted_chars: int = 0
+    error: str | None = None
+    answer: Handover | None = None
+    variables: tuple[tuple[str, str], ...] = ()
+    draft: Any = None
+    refused: Refusal | None = None
+    lost: str | None = None
+    duration_s: float = 0.0
+    used: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the manifest as the model sees it."""
+
+    path: str
+    chars: int
+    lines: int
+    pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a model is told of its context before it looks: documents, size, head and tail.
+
+    `entries` are all documents or a sample of `documents`; `lazy`: `context` is a lazy text, not a plain `str`.
+    `header` is an example of the line before each document, empty when there is one document only.
+    """
+
+    documents: int
+    entries: tuple[Entry, ...]
+    chars: int
+    lines: int
+    head: str
+    tail: str
+    lazy: bool = False
+    header: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call with a REPL: the root's or a child's. Root call and sub-call are the same value.
+
+    `address` is `0` for the root, `0.3` for its third child. `sub_chars`: characters a sub-prompt should have at most.
+    `recursive`: `rlm_query` opens a REPL for the child; else it is `llm_query`. `window_chars`: history is shortened
+    beyond this. `landing`: False stops empty-handed at a limit.
+    """
+
+    address: str
+    kind: Kind
+    depth: int
+    question: str
+    model: str
+    preview: Preview
+    sub_chars: int
+    recursive: bool
+    max_iterations: int
+    window_chars: int
+    landing: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply, read. At most one of `code`, `answer` and `problem` is set.
+
+    `kept`: what enters the history, the reply up to the end of its block. `cut`: something followed and was dropped.
+    `problem`: why nothing can run: `empty`, `unfinished` (cut off inside its block), `no code`.
+    """
+
+    kept: str
+    code: str | None = None
+    answer: Handover | None = None
+    problem: str | None = None
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One iteration of a trajectory: what the model wrote and what came of it. `output` None: nothing could run."""
+
+    reply: Reply
+    output: Output | None
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """Effect: ask the call's model. Sent back: `Completion`, or `Refusal`."""
+
+    messages: tuple[Message, ...]
+    purpose: Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """Effect: run code in the call's REPL. Sent back: `Output`."""
+
+    code: str
+    subcalls: bool = True

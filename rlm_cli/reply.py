@@ -1,0 +1,186 @@
+"""Reading a reply: its code, an answer handed over in prose, or neither. The only file that knows the syntax.
+
+One block a reply runs: models invent REPL output and answer on it in the same reply, so what follows the first block
+is cut. Where a fence ends is decided by the compiler: of several closing fences the first one that leaves a complete
+program wins, so a fence inside a string inside the code does no harm.
+
+Heuristics, confessed: a `FINAL(...)` in prose counts only at the start of a line of a reply without a block; its
+argument counts as text when it is a literal or no Python at all, and is run as code when it is an expression
+(`FINAL(total)` is far more often a variable than the word "total"). A reply without a fence that compiles and calls or
+binds something is code.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Collection
+
+from .call import Completion, Handover, Reply
+from .result import Quote
+
+NOT_FOUND = "NOT FOUND"
+"""The words with which an answer in prose says that the documents do not answer."""
+
+_OPEN = re.compile(r"^[ \t]*(?P<fence>`{3,}|~{3,})[ \t]*(?P<tag>[\w+.#-]*)[^`\n]*$")
+_THINKING = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_FINAL_LINE = re.compile(r"^[ \t>*_`]*(?P<call>FINAL(?:_VAR)?[ \t]*\()", re.MULTILINE)
+_QUOTE_LINE = re.compile(r"^[ \t]*>[ \t]?(?P<text>.*)$")
+_MARKS = {'"': '"', "“": "”", "'": "'", "‘": "’", "«": "»", "„": "“"}
+
+
+def read(completion: Completion) -> Reply:
+    """What the model wants: code to run, an answer, or neither (then `problem` says why)."""
+    text = _THINKING.sub("", completion.text or "").strip("\n")
+    if not text.strip():
+        return Reply("", problem="empty")
+    block = _first_block(text)
+    if block is not None:
+        code, end, closed = block
+        kept = text[:end]
+        if not closed and (completion.finish_reason == "length" or not _compiles(code)):
+            return Reply(kept, problem="unfinished")
+        return Reply(kept, code=code, cut=bool(text[end:].strip()))
+    if completion.finish_reason != "length":
+        final = _final_in_prose(text)
+        if final is not None:
+            return final
+        if _is_program(text):
+            return Reply(text, code=text)
+    return Reply(text, problem="no code")
+
+
+def words(text: str, paths: Collection[str] = ()) -> Handover:
+    """An answer in words: the text, then `> quote` or `> path: quote` lines. `NOT FOUND` alone hands over None.
+
+    `paths`: the documents' paths; only a known path is taken for one.
+    """
+    said: list[str] = []
+    quotes: list[Quote] = []
+    for line in _THINKING.sub("", text).strip().splitlines():
+        match = _QUOTE_LINE.match(line)
+        if match is None:
+            said.append(line)
+        elif match["text"].strip():
+            quotes.append(_quote(match["text"].strip(), paths))
+    answer = "\n".join(said).strip()
+    if answer.rstrip(".!").upper() == NOT_FOUND or not (answer or quotes):
+        return Handover(None)
+    return Handover(answer or "\n".join(quote.text for quote in quotes), tuple(quotes))
+
+
+def _quote(text: str, paths: Collection[str]) -> Quote:
+    path = next((p for p in sorted(paths, key=len, reverse=True) if text.startswith((f"{p}: ", f"{p}:“"))), None)
+    if path is not None:
+        text = text[len(path) + 1 :].strip()
+    if len(text) > 1 and text[-1] == _MARKS.get(text[0]):
+        text = text[1:-1]
+    return Quote(text, path)
+
+
+def _first_block(text: str) -> tuple[str, int, bool] | None:
+    """The first fenced block that holds anything: its code, where it ends in `text`, whether it was closed."""
+    lines = text.splitlines(keepends=True)
+    offsets = [0]
+    for line in lines:
+        offsets.append(offsets[-1] + len(line))
+    at = 0
+    while at < len(lines):
+        opening = _OPEN.match(lines[at].rstrip("\r\n"))
+        if opening is None:
+            at += 1
+            continue
+        closings = _closings(lines, at + 1, opening["fence"])
+        bodies = [_dedent("".join(lines[at + 1 : closing])) for closing in closings]
+        if not closings:
+            return _dedent("".join(lines[at + 1 :])), len(text), False
+        best = next((i for i, body in enumerate(bodies) if body.strip() and _compiles(body)), 0)
+        if bodies[best].strip():
+            return bodies[best], offsets[closings[best] + 1], True
+        at = closings[best] + 1
+    return None
+
+
+def _closings(lines: list[str], start: int, fence: str) -> list[int]:
+    """Lines that may close a block opened by `fence`; a new tagged fence ends the search once one was found."""
+    found: list[int] = []
+    for number in range(start, len(lines)):
+        stripped = lines[number].strip()
+        if stripped and set(stripped) == {fence[0]} and len(stripped) >= len(fence):
+            found.append(number)
+    return found[:40]
+
+
+def _dedent(code: str) -> str:
+    import textwrap
+
+    return textwrap.dedent(code)
+
+
+def _final_in_prose(text: str) -> Reply | None:
+    match = _FINAL_LINE.search(text)
+    if match is None:
+        return None
+    rest = text[match.start("call") :]
+    source = _complete_call(rest)
+    if source is None:  # FINAL(The notice period is thirty days.)
+        inner = re.match(r"FINAL[ \t]*\((?P<text>.*)\)[`*_\s]*\Z", rest, re.DOTALL)
+        if inner is None or not inner["text"].strip():
+            return None
+        return Reply(text, answer=Handover(inner["text"].strip()))
+    call = ast.parse(source, mode="eval").body
+    assert isinstance(call, ast.Call)
+    if isinstance(call.func, ast.Name) and call.func.id == "FINAL_VAR":
+        return Reply(text, code=source)
+    literal = _literal_handover(call)
+    return Reply(text, code=source) if literal is None else Reply(text, answer=literal)
+
+
+def _complete_call(text: str) -> str | None:
+    """The shortest prefix of `text` that is a whole call in Python."""
+    for end in [i for i, letter in enumerate(text) if letter == ")"][:200]:
+        try:
+            if isinstance(ast.parse(text[: end + 1], mode="eval").body, ast.Call):
+                return text[: end + 1]
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+    return None
+
+
+def _literal_handover(call: ast.Call) -> Handover | None:
+    try:
+        values = [ast.literal_eval(argument) for argument in call.args]
+        named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return None
+    if len(values) != 1 or set(named) - {"quotes"}:
+        return None
+    quotes = named.get("quotes") or []
+    return Handover(values[0], tuple(_literal_quote(q) for q in ([quotes] if isinstance(quotes, str) else quotes)))
+
+
+def _literal_quote(quote: object) -> Quote:
+    match quote:
+        case (str(path), str(text)):
+            return Quote(text, path)
+        case _:
+            return Quote(str(quote))
+
+
+def _compiles(code: str) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an invalid escape in a model's string is no news
+            compile(code, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def _is_program(text: str) -> bool:
+    """Code without a fence: it compiles, and it does something."""
+    if not _compiles(text):
+        return False
+    doing = (ast.Call, ast.Assign, ast.Import, ast.ImportFrom, ast.For)
+    return any(isinstance(found, doing) for found in ast.walk(ast.parse(text)))
