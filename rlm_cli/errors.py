@@ -77,8 +77,18 @@ class ModelError(RlmError):
 
 
 class LimitReached(RlmError):
+    """A limit ended the run and nothing was to be handed over. `reason`: which one (a `StopReason`)."""
+
     exit_code = 6
     code = "limit"
+
+    def __init__(self, reason: str, message: str = "") -> None:
+        super().__init__(
+            message or f"{reason} was reached",
+            why="--on-limit fail",
+            hint=f"raise --{reason.replace('_', '-')}, or leave out --on-limit fail",
+        )
+        self.reason = reason
 
 
 class SandboxError(RlmError):

@@ -52,7 +52,7 @@ def converse(call: Call) -> Conversation:
             stop = Refusal(StopReason.NO_PROGRESS, f"{idle} replies in a row held no code and no answer")
             break
     if not call.landing:
-        raise LimitReached(stop.message, why=f"{stop.reason} with --on-limit fail", hint="raise the limit and ask again")
+        raise LimitReached(stop.reason, stop.message)
     return (yield from land(call, trajectory, stop))
 
 

@@ -252,3 +252,12 @@ def _turn_line(used: float, iteration: int, of: int) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+NOTHING_FOUND = "(nothing found)"
+"""What a parent reads when its child handed over None."""
+
+
+def partial_child(reason: str) -> str:
+    """The line before a child's value when a limit cut its work short: the parent must know."""
+    return f"(partial: the child was stopped by {reason})"

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from .errors import RlmError
 from .ledger import StopReason
 
 SCHEMA = "rlm.result/1"
@@ -135,6 +136,8 @@ class Result:
     notices: list[Notice] = field(default_factory=list)
     error: ErrorReport | None = None
     version: str = ""
+    failure: RlmError | None = None
+    """The error itself, for who shows it in three parts; not part of the JSON object."""
 
     @property
     def text(self) -> str:

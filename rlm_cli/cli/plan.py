@@ -1,0 +1,75 @@
+"""The plan of `--dry-run`: what would be read, what would be sent where, what it costs at most. Sends nothing.
+
+With `--verbose` every document is listed with what was made of it; what was skipped is listed always, since a plan is
+looked at to find that out.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from ..corpus import Document
+from ..prepare import Documents, Job, Models
+from ..views.figures import count, plural, usd
+from ..views.safe import clean, one_line
+
+
+def plan_text(job: Job, models: Models, documents: Documents, mode: str, level: str) -> str:
+    """The plan, some lines; ends in a newline. `level`: what the sandbox proved, or why none is needed."""
+    lines = [*_listed(job, documents), _size(documents)]
+    lines += [f"skipped  {one_line(s.path)}: {one_line(s.reason)}" for s in documents.manifest.skipped]
+    lines += [f"excluded {number:,} by {one_line(rule)}" for rule, number in sorted(documents.manifest.excluded.items())]
+    lines.append(_setup(job, models, mode, level))
+    endpoints = dict.fromkeys(m.endpoint for m in models.all if m.endpoint)
+    lines.append("sends text to  " + (" · ".join(endpoints) or "nobody: no language model is used"))
+    lines.append(_cost(job, models))
+    lines.append(f"nothing was sent. run it:  {command(job)}")
+    return clean("\n".join(lines)) + "\n"
+
+
+def command(job: Job) -> str:
+    """The line that asks for real, as a shell takes it; options that differ from the defaults are the user's to add."""
+    words = ["rlm", "ask", job.question, *job.sources]
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def listed(document: Document) -> str:
+    """One document of the manifest on one line."""
+    facts = [document.kind, document.encoding, f"{document.chars:,} chars", plural(document.lines, "line")]
+    if document.pages:
+        facts.append(plural(document.pages, "page"))
+    if document.replaced:
+        facts.append(f"{document.replaced:,} characters replaced")
+    return f"{one_line(document.path)}  {' · '.join(fact for fact in facts if fact)}"
+
+
+def _listed(job: Job, documents: Documents) -> Iterator[str]:
+    if job.settings.verbose:
+        for document in documents.corpus.documents:
+            yield listed(document)
+
+
+def _size(documents: Documents) -> str:
+    parts = [
+        plural(len(documents.corpus.documents), "file"),
+        f"{count(documents.corpus.chars)} chars",
+        f"~{count(documents.tokens)} tokens",
+    ]
+    if documents.manifest.skipped:
+        parts.append(f"skipped {len(documents.manifest.skipped):,}")
+    return " · ".join(parts)
+
+
+def _setup(job: Job, models: Models, mode: str, level: str) -> str:
+    how = "one call with the whole text" if mode == "direct" else f"depth {job.settings.max_depth}   sandbox {level}"
+    return f"root {models.root.name}   sub {models.sub.name}   {how}"
+
+
+def _cost(job: Job, models: Models) -> str:
+    if all(model.price is not None and not (model.price.input or model.price.output) for model in models.all):
+        return "cost   nothing"
+    budget = job.settings.max_budget
+    high = f"high {usd(budget)} (your --max-budget)" if budget is not None else "no cap (--max-budget none)"
+    unknown = [model.name for model in models.all if model.price is None]
+    return f"cost   {high}" + (f"; the price of {', '.join(unknown)} is not known and is not held by it" if unknown else "")

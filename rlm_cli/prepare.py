@@ -1,0 +1,204 @@
+"""Everything before the first request: the models, the documents, the sandbox's level, the way to go.
+
+What cannot work fails here, before anything is read or sent: first what costs nothing to check (models, keys), then the
+documents, which are read in a thread so that the view stays alive while the model library warms up beside it.
+`rlm ask` and `rlm ask -n` share all of this; only the first goes on to `run.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, BinaryIO
+
+from . import models, read, sandbox
+from .corpus import Corpus, CorpusBuilder
+from .dispatch import OUTPUT_LIMIT, Emit
+from .errors import SourceError, UsageError
+from .events import CorpusLoaded
+from .ledger import Limits
+from .models import Model
+from .settings import Settings
+
+CHARS_PER_TOKEN = 3.5
+"""For plans and advice. No ceiling: Chinese text and digits take more tokens."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One question as it was asked. `origins`: setting → where its value came from. `stdin`: what `-` reads."""
+
+    question: str
+    sources: tuple[str, ...]
+    settings: Settings = field(default_factory=Settings)
+    origins: Mapping[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    stdin: BinaryIO | None = None
+    careful: bool = False
+    """Somebody relies on the answer unseen (CI, --json): no silent fallback to a model that is none."""
+
+    @property
+    def limits(self) -> Limits:
+        s = self.settings
+        return Limits(
+            max_budget=s.max_budget,
+            max_tokens=s.max_tokens,
+            max_depth=s.max_depth,
+            max_iterations=s.max_iterations,
+            max_subcalls=s.max_subcalls,
+            timeout_s=s.timeout,
+            jobs=s.jobs,
+            on_limit=s.on_limit,
+        )
+
+
+@dataclass(frozen=True)
+class Models:
+    """The run's models, connected. `others`: those that code in the REPL may name besides."""
+
+    root: Model
+    sub: Model
+    others: dict[str, Model]
+    fallback: bool
+    """No language model was configured: `offline/extractive` stands in."""
+
+    def named(self, name: str | None) -> Model | None:
+        """The model code in the REPL asked for; None when it may not be used."""
+        if name is None:
+            return self.sub
+        return {self.root.name: self.root, self.sub.name: self.sub, **self.others}.get(name)
+
+    @property
+    def all(self) -> list[Model]:
+        return list({id(m): m for m in (self.root, self.sub, *self.others.values())}.values())
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The corpus and the account of every path."""
+
+    corpus: Corpus
+    manifest: read.Manifest
+
+    @property
+    def tokens(self) -> int:
+        return int(self.corpus.chars / CHARS_PER_TOKEN)
+
+    def loaded(self) -> CorpusLoaded:
+        return CorpusLoaded(
+            sha256=self.corpus.sha256,
+            files=len(self.corpus.documents),
+            chars=self.corpus.chars,
+            tokens=self.tokens,
+            excluded=dict(self.manifest.excluded),
+            skipped=tuple(asdict(skipped) for skipped in self.manifest.skipped),
+            lines=self.corpus.lines,
+            pages=sum(document.pages for document in self.corpus.documents),
+        )
+
+
+def connect_models(job: Job) -> Models:
+    """Choose and connect the models; raises `ConfigError` for one that cannot be used. Sends nothing."""
+    s = job.settings
+    choice = models.choose(s.model, job.origins.get("model", "--model"), job.environ, careful=job.careful, keys=s.keys)
+    settings: dict[str, Any] = {
+        "models": s.models,
+        "keys": s.keys,
+        "options": s.option,
+        "local": s.local,
+        "environ": job.environ,
+    }
+    root = models.connect(choice.name, **settings)
+    sub = models.connect(s.sub_model, **settings) if s.sub_model and s.sub_model != choice.name else root
+    others = {name: models.connect(name, **settings) for name in s.subcall_models}
+    return Models(root, sub, others, choice.fallback)
+
+
+async def read_documents(job: Job, emit: Emit) -> Documents:
+    """Read every source into one corpus.
+
+    Raises `SourceError` when nothing is readable, or with `strict_input` when something is not.
+    """
+    loop = asyncio.get_running_loop()
+    stop = threading.Event()
+    rules = read.Rules(job.settings.globs, job.settings.types, job.settings.unrestricted)
+    builder = CorpusBuilder()
+
+    def gather() -> tuple[Corpus, read.Manifest]:
+        manifest = read.gather(
+            job.sources,
+            rules,
+            builder,
+            stdin=job.stdin or (sys.stdin.buffer if sys.stdin else None),
+            progress=lambda reading: loop.call_soon_threadsafe(emit, reading, None) and None,
+            stop=stop,
+        )
+        return builder.finish(), manifest
+
+    reading = asyncio.ensure_future(asyncio.to_thread(gather))
+    try:
+        corpus, manifest = await asyncio.shield(reading)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait([reading], timeout=2)
+        raise
+    documents = Documents(corpus, manifest)
+    _require_something(documents)
+    if job.settings.strict_input:
+        _require_everything(documents)
+    return documents
+
+
+def _require_something(documents: Documents) -> None:
+    if any(document.chars for document in documents.corpus.documents):
+        return
+    skipped = documents.manifest.skipped
+    why = "; ".join(f"{s.path}: {s.reason}" for s in skipped[:5]) or "the sources hold no text"
+    if documents.manifest.excluded:
+        rules = ", ".join(f"{count} by {rule}" for rule, count in sorted(documents.manifest.excluded.items()))
+        why += f"; excluded {rules}"
+    raise SourceError(
+        "nothing to read", why=why, hint="name files or folders that hold text; -u reads what ignore files exclude"
+    )
+
+
+def _require_everything(documents: Documents) -> None:
+    faults = [f"{s.path}: {s.reason}" for s in documents.manifest.skipped]
+    faults += [
+        f"{d.path}: {d.replaced} characters could not be decoded" for d in documents.corpus.documents if d.replaced
+    ]
+    if faults:
+        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise SourceError(
+            f"{len(faults)} of the sources could not be read whole",
+            why="; ".join(faults[:5]) + more,
+            hint="repair or exclude them (-g '!NAME'), or leave out --strict-input",
+        )
+
+
+def choose_mode(job: Job, documents: Documents, root: Model) -> str:
+    """`rlm` or `direct`. Raises `UsageError` for a text too long for `--mode direct`, before any call."""
+    s = job.settings
+    room = root.window - min(OUTPUT_LIMIT["direct"], root.max_output)
+    fits = documents.tokens < room
+    if s.mode == "direct" and not fits:
+        raise UsageError(
+            f"the text is too long for --mode direct: about {documents.tokens:,} tokens",
+            why=f"{root.name} takes about {max(room, 0):,} beside its reply",
+            hint="leave out --mode direct",
+        )
+    if s.mode == "auto":
+        return "direct" if fits and documents.tokens < s.direct_below else "rlm"
+    return s.mode
+
+
+def open_sandbox(job: Job) -> sandbox.Sandbox:
+    """The place where code will run; raises `SandboxError` below a level the kernel enforces, unless asked for."""
+    s = job.settings
+    return sandbox.open_sandbox(
+        s.sandbox, cell_timeout_s=s.cell_timeout, repl_memory=s.repl_memory, context_memory=s.context_memory
+    )

@@ -1,0 +1,323 @@
+"""One question from the command line's words to a `Result`: prepare, run, check the quotes, report.
+
+The only place where an exception becomes a status. Whatever happens, readers get a `run.finished` event whose result is the
+object of `--json`; a run that got as far as its first request has a folder with the journal and `result.json`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from . import __version__, evidence, models, prepare, trace
+from .errors import LimitReached, RlmError
+from .events import CitationChecked, Event, NoticeGiven, RunFinished, RunStarted
+from .fold import RunState, Standing
+from .ledger import StopReason
+from .prepare import Documents, Job, Models
+from .result import Answer, Citation, ErrorReport, ModelUsage, Notice, Result, Status, answer_text, exit_code
+from .run import Run
+from .sandbox import Sandbox
+
+KERNEL_ENFORCED = ("linux-strict", "macos-seatbelt")
+CLOSING_S = 2.0
+"""Seconds that connections get to close after an interrupt."""
+
+Reader = Callable[[trace.Written], None]
+"""Takes every event as it happens: a view, or the printer of `--jsonl`."""
+
+
+class Stream:
+    """Where events go: stamped and journaled by the trace, folded into the state, handed to the readers."""
+
+    def __init__(self, readers: Sequence[Reader]) -> None:
+        self.trace = trace.Trace("", {})
+        self.state = RunState()
+        self._readers = readers
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def emit(self, event: Event, call: str | None = None) -> None:
+        written = self.trace.write(event, call, self.seconds)
+        self.state.apply(written.stamped)
+        for reader in self._readers:
+            reader(written)
+        for lost in written.lost:
+            self.emit(NoticeGiven("sink_lost", lost))
+
+
+@dataclass
+class Ending:
+    """How a run ended, before it is written up."""
+
+    answer: Answer | None = None
+    error: RlmError | None = None
+    signal: int | None = None
+    citations: tuple[Citation, ...] = ()
+
+
+async def ask(
+    job: Job,
+    *,
+    state: Path | None = None,
+    readers: Sequence[Reader] = (),
+    stopped_by: Callable[[], int] = lambda: signal.SIGINT,
+) -> Result:
+    """Answer one question. Never raises for what can go wrong in a run: that is in the result.
+
+    `state`: folder for the journal, None keeps nothing. `stopped_by`: the number of the signal that cancelled the
+    surrounding `asyncio.Task`.
+    """
+    return await _Question(job, state, Stream(readers), stopped_by).result()
+
+
+class _Question:
+    def __init__(self, job: Job, state: Path | None, stream: Stream, stopped_by: Callable[[], int]) -> None:
+        self.job = job
+        self.state = state
+        self.stream = stream
+        self.stopped_by = stopped_by
+        self.started = datetime.now(UTC)
+        self.folder: Path | None = None
+        self.mode = job.settings.mode
+        self.models: Models | None = None
+        self.documents: Documents | None = None
+        self.sandbox: Sandbox | None = None
+        self.run: Run | None = None
+
+    async def result(self) -> Result:
+        ending = Ending()
+        try:
+            await self._answer(ending)
+        except asyncio.CancelledError:
+            ending.signal = self.stopped_by()
+        except RlmError as error:
+            ending.error = error
+        try:
+            await asyncio.wait_for(self._close(), CLOSING_S)
+        except (TimeoutError, asyncio.CancelledError):
+            pass  # connections that do not close in time end with the process
+        result = self._report(ending)
+        self.stream.emit(RunFinished(result.to_json()))
+        self.stream.trace.close()
+        if self.folder is not None:
+            try:
+                trace.write_result(self.folder, result.to_json())
+            except OSError:
+                pass  # the trace holds the same object, or its loss was already said
+        return result
+
+    async def _answer(self, ending: Ending) -> None:
+        self.models = prepare.connect_models(self.job)
+        self.documents = await prepare.read_documents(self.job, self.stream.emit, models.warm_up_for(self.models.all))
+        self.mode = prepare.choose_mode(self.job, self.documents, self.models.root)
+        if self.mode == "rlm":
+            self.sandbox = await prepare.open_sandbox(self.job)
+        self._begin()
+        self.run = Run(self.job, self.models, self.documents, self.sandbox, self.stream.emit)
+        answer = await self.run.answer(self.mode)
+        if answer.partial and self.job.settings.on_limit == "fail":
+            raise LimitReached(answer.stop_reason)
+        ending.answer = answer
+        ending.citations = await self._located(answer)
+        await self.run.settle_coverage()
+
+    def _begin(self) -> None:
+        """The run is going to spend: from here on it has an id, a folder and a journal."""
+        assert self.models is not None
+        assert self.documents is not None
+        s = self.job.settings
+        lost = ""
+        if self.state is not None:
+            try:
+                self.folder = self.state / "runs" / trace.new_run_id(self.state)
+            except OSError as error:
+                lost = f"no trace is kept: {self.state} cannot be written ({error.strerror})"
+        name = self.folder.name if self.folder is not None else trace.run_id(time.time())
+        extra = Path(s.trace) if s.trace else None
+        secrets = models.secrets(self.models.all)
+        self.stream.trace = trace.open_run(self.folder, name, extra, secrets)
+        self.stream.emit(
+            RunStarted(
+                question=self.job.question,
+                sources=self.job.sources,
+                models={"root": self.models.root.name, "sub": self.models.sub.name},
+                limits=self._limits(),
+                sandbox=self._sandbox(),
+                version=__version__,
+                settings=self._settings(),
+            )
+        )
+        self.stream.emit(self.documents.loaded())
+        for notice in self._notices(lost):
+            self.stream.emit(notice)
+
+    def _notices(self, lost: str) -> list[NoticeGiven]:
+        """What the user should know before anything is sent."""
+        assert self.models is not None
+        assert self.documents is not None
+        found = [NoticeGiven("sink_lost", lost)] if lost else []
+        found += [NoticeGiven("input", message) for message in self.documents.manifest.notices]
+        if self.models.root.name == models.OFFLINE:
+            how = models.HOW_TO_CHOOSE if self.models.fallback else ""
+            found.append(
+                NoticeGiven("no_language_model", f"no language model was used: sentences are ranked by words. {how}".strip())
+            )
+        if self.job.settings.max_budget is not None:
+            for model in self.models.all:
+                if model.price is None:
+                    found.append(
+                        NoticeGiven(
+                            "price_unknown",
+                            f"the price of {model.name} is not known: --max-budget cannot hold it; --max-tokens can",
+                        )
+                    )
+        if self.job.settings.mode == "auto" and self.mode == "direct":
+            size = f"about {self.documents.tokens:,} tokens"
+            found.append(NoticeGiven("direct_mode", f"the text is short ({size}): one call with all of it"))
+        if self.sandbox is not None and self.sandbox.level not in KERNEL_ENFORCED:
+            found.append(
+                NoticeGiven(
+                    "sandbox_weak", f"sandbox {self.sandbox.level}: code of the model runs without the kernel's walls"
+                )
+            )
+        return found
+
+    async def _located(self, answer: Answer) -> tuple[Citation, ...]:
+        """The quotes, looked up by the host."""
+        assert self.documents is not None
+        if not self.job.settings.cite:
+            return ()
+        corpus = self.documents.corpus
+        citations = [
+            await asyncio.to_thread(evidence.locate, corpus, quote, n) for n, quote in enumerate(answer.quotes, 1)
+        ]
+        for c in citations:
+            event = CitationChecked(c.n, c.quote, str(c.located), c.matches, c.path, c.page, c.lines)
+            self.stream.emit(event)
+        used = {int(n) for n in re.findall(r"\[(\d{1,4})\]", answer_text(answer.value))}
+        missing = sorted(n for n in used if not 1 <= n <= len(citations))
+        if citations and missing:
+            marks = ", ".join(f"[{n}]" for n in missing)
+            self.stream.emit(NoticeGiven("citation_missing", f"the answer refers to {marks}, for which no quote was given"))
+        return tuple(citations)
+
+    async def _close(self) -> None:
+        if self.run is not None:
+            await self.run.close()
+        if self.sandbox is not None:
+            await self.sandbox.close()
+        if self.models is not None:
+            for model in self.models.all:
+                await model.close()
+
+    def _report(self, ending: Ending) -> Result:
+        status, reason = _status(ending)
+        error = ending.error
+        answer = ending.answer if status is not Status.STOPPED else None
+        totals = self.stream.state.totals
+        return Result(
+            question=self.job.question,
+            status=status,
+            stop_reason=reason,
+            exit_code=exit_code(status, error.exit_code if error else None, ending.signal),
+            answer=answer.value if answer else None,
+            found=answer.found if answer else None,
+            citations=list(ending.citations) if answer else [],
+            coverage=self._coverage(),
+            mode=self.mode,
+            usage=ModelUsage(
+                calls=totals.calls,
+                input_tokens=totals.usage.input_tokens,
+                cached_input_tokens=totals.usage.cached_input_tokens,
+                output_tokens=totals.usage.output_tokens,
+                reasoning_tokens=totals.usage.reasoning_tokens,
+                cost_usd=totals.cost if totals.cost_known else None,
+            ),
+            cost_known=totals.cost_known,
+            by_model=totals.by_model,
+            subcalls=self._subcalls(),
+            limits=self._limits(),
+            models={
+                "root": self.models.root.name if self.models else self.job.settings.model,
+                "sub": self.models.sub.name if self.models else self.job.settings.sub_model,
+            },
+            sandbox=self._sandbox(),
+            run=self.stream.trace.run or None,
+            trace=str(self.folder / trace.TRACE) if self.folder else None,
+            started=self.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            duration_s=self.stream.seconds,
+            notices=[Notice(n.code, n.message) for n in self.stream.state.notices if n.code != "retrying"],
+            error=ErrorReport(error.code, str(error), error.hint) if error else None,
+            version=__version__,
+            failure=error,
+        )
+
+    def _coverage(self) -> dict[str, Any] | None:
+        if self.documents is None:
+            return None
+        corpus, manifest = self.documents.corpus, self.documents.manifest
+        seen = self.run.coverage if self.run is not None else None
+        return {
+            "files": {
+                "total": len(corpus.documents) + len(manifest.skipped),
+                "read": len(corpus.documents),
+                "seen_by_model": seen.documents_seen if seen else 0,
+                "excluded": dict(manifest.excluded),
+                "skipped": [{"path": s.path, "reason": s.reason} for s in manifest.skipped],
+            },
+            "lines": {"total": corpus.lines, "seen_by_model": seen.lines_seen if seen else 0},
+            "truncated_calls": 0,
+        }
+
+    def _subcalls(self) -> dict[str, int]:
+        below = [call for call in self.stream.state.calls.values() if call.parent is not None and call.finished]
+        failed = sum(call.standing is Standing.FAILED for call in below)
+        return {"ok": len(below) - failed, "failed": failed, "retried": self.stream.state.totals.retries}
+
+    def _limits(self) -> dict[str, Any]:
+        limits = self.job.limits
+        names = ("max_budget", "max_tokens", "max_depth", "max_iterations", "max_subcalls", "timeout_s")
+        return {name: getattr(limits, name) for name in names}
+
+    def _sandbox(self) -> dict[str, str | None]:
+        if self.sandbox is None:
+            return {"name": self.job.settings.sandbox, "level": None}
+        return {"name": self.sandbox.name, "level": self.sandbox.level}
+
+    def _settings(self) -> dict[str, dict[str, Any]]:
+        """Every setting with its origin. `keys` holds commands and names of variables, so it stays out."""
+        return {
+            f.name: {
+                "value": getattr(self.job.settings, f.name),
+                "origin": self.job.origins.get(f.name, "built-in"),
+            }
+            for f in fields(self.job.settings)
+            if f.name not in ("keys", "models")
+        }
+
+
+def _status(ending: Ending) -> tuple[Status, StopReason]:
+    if ending.signal is not None:
+        return Status.STOPPED, StopReason.INTERRUPT
+    match ending.error:
+        case LimitReached() as limit:
+            return Status.PARTIAL, StopReason(limit.reason)
+        case RlmError():
+            return Status.FAILED, StopReason.ERROR
+    answer = ending.answer
+    assert answer is not None
+    if answer.partial:
+        return Status.PARTIAL, answer.stop_reason
+    return (Status.COMPLETE if answer.found else Status.NOT_FOUND), StopReason.FINAL
+
