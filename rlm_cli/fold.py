@@ -35,7 +35,6 @@ from .events import (
 from .ledger import Usage
 from .result import ModelUsage
 
-
 NOTHING = Usage()
 
 
@@ -80,7 +79,8 @@ class Folded:
     cost: float | None = 0.0
     models: set[str] = field(default_factory=set)
 
-    def add(self, call: CallState, usage: Usage, cost: float | None) -> None:
+    def add(self, call: CallState) -> None:
+        usage, cost = call.subtree()
         self.count += 1
         if not self.first or index_of(call.address) < index_of(self.first):
             self.first = call.address
@@ -117,9 +117,12 @@ class CallState:
     folded: dict[Standing, Folded] = field(default_factory=dict)
     """Children that have finished, by how they ended."""
 
-    @property
-    def finished(self) -> bool:
-        return self.ended is not None
+    def subtree(self) -> tuple[Usage, float | None]:
+        """Usage and cost (USD) of this call and all its finished children."""
+        usage, cost = self.usage, self.cost
+        for children in self.folded.values():
+            usage, cost = usage + children.usage, add_cost(cost, children.cost)
+        return usage, cost
 
 
 @dataclass(slots=True)
@@ -146,6 +149,8 @@ class RunState:
     corpus: CorpusLoaded | None = None
     coverage: CoverageGrew | None = None
     calls: dict[str, CallState] = field(default_factory=dict)
+    at_work: int = 0
+    """Calls that have not finished."""
     totals: Totals = field(default_factory=Totals)
     notices: list[NoticeGiven] = field(default_factory=list)
     limits: list[LimitHit] = field(default_factory=list)
@@ -195,16 +200,18 @@ class RunState:
             address, event.parent, event.depth, event.kind, event.model, event.question, event.context_chars, t
         )
         self.calls[address] = call
+        self.at_work += 1
         parent = self.calls.get(event.parent) if event.parent is not None else None
         if parent is not None:
             parent.active[address] = call
 
     def _finish(self, call: CallState, event: CallFinished, t: float) -> None:
+        self.at_work -= call.ended is None
         call.ended, call.answer, call.detail = t, event.answer, call.detail if event.status == "failed" else ""
         call.standing = ENDS.get(event.status, Standing.COMPLETE)
         parent = self.calls.get(call.parent) if call.parent is not None else None
         if parent is not None and parent.active.pop(call.address, None) is not None:
-            parent.folded.setdefault(call.standing, Folded()).add(call, event.usage, event.cost_usd)
+            parent.folded.setdefault(call.standing, Folded()).add(call)
 
     def _notice(self, event: NoticeGiven, call: CallState | None) -> None:
         self.notices.append(event)

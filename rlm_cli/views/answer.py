@@ -1,0 +1,95 @@
+"""What a run ends with: the answer and its quotes for stdout, one summary line or a three-part error for stderr.
+
+Plain text, written as it is: Rich's `print` wraps hard (bad to copy) and Markdown damages facts (`__init__.py` loses
+its underscores, `[1]` its brackets, lists are renumbered).
+"""
+
+from __future__ import annotations
+
+from ..errors import RlmError
+from ..result import Citation, Located, Result, Status
+from .figures import plural, seconds, usd
+from .safe import cells, clean, one_line, shortened
+
+QUOTE_CHARS = 160
+PLACE_CELLS = 60
+"""Longer places do not push the quotes of the others to the right."""
+DIM, RED, BOLD, RESET = "\x1b[2m", "\x1b[31m", "\x1b[1m", "\x1b[0m"
+
+
+def answer_text(result: Result, cite: bool = True, color: bool = False) -> str:
+    """The answer, a blank line and a line for each quote; ends in a newline; empty when there is no answer to print."""
+    text = clean(result.text).strip("\n")
+    lines = [text] if text.strip() else []
+    if cite and lines and result.citations:
+        lines += ["", *citation_lines(result.citations, color)]
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def citation_lines(citations: list[Citation], color: bool = False) -> list[str]:
+    """`[1] contracts/acme.pdf:p12   “quote”`, the quotes in one column."""
+    heads = [f"[{citation.n}] {place(citation)}" for citation in citations]
+    widths = [cells(head) for head in heads]
+    column = max((width for width in widths if width <= PLACE_CELLS), default=0)
+    lines = []
+    for citation, head, width in zip(citations, heads, widths, strict=True):
+        quote = f"“{shortened(one_line(citation.quote, 10_000), QUOTE_CHARS)}”"
+        difference = f"  ({one_line(citation.difference)})" if citation.difference else ""
+        gap = " " * (max(column - width, 0) + 2)
+        missing = citation.located is Located.NO
+        shown = f"{RED}{head}{RESET}" if color and missing else head
+        lines.append(f"{shown}{gap}{DIM}{quote}{RESET}{difference}" if color else f"{head}{gap}{quote}{difference}")
+    return lines
+
+
+def place(citation: Citation) -> str:
+    """Where the host found a quote: `path:line`, `path:p12`, or that it did not, in words."""
+    if citation.located is Located.NO:
+        return "not found in the documents"
+    where = one_line(citation.path or "")
+    if citation.page is not None:
+        where += f":p{citation.page}"
+    elif citation.lines is not None:
+        where += f":{citation.lines[0]}"
+    match citation.located:
+        case Located.AMBIGUOUS:
+            return f"{where} (in several documents)" if where else "in several documents"
+        case Located.APPROXIMATE:
+            return f"{where} (approximate)"
+        case _:
+            return where
+
+
+def summary_line(result: Result) -> str:
+    """`complete · 31 calls · $0.41 · 41s · 40/42 files seen · 2/2 quotes located · rlm show k7q2fd`, no newline."""
+    head = str(result.status).replace("_", " ")
+    if result.status is Status.PARTIAL:
+        head += f" ({str(result.stop_reason).replace('_', ' ')})"
+    if result.status is Status.STOPPED:
+        head = f"rlm: {head}"
+    return " · ".join([head, *_figures(result), *([f"rlm show {result.run}"] if result.run else [])])
+
+
+def _figures(result: Result) -> list[str]:
+    cost = result.usage.cost_usd if result.cost_known else None
+    figures = [plural(result.usage.calls, "call"), usd(cost), seconds(result.duration_s)]
+    files = (result.coverage or {}).get("files", {})
+    if files.get("total") and result.status is not Status.STOPPED:
+        figures.append(f"{files.get('seen_by_model', 0):,}/{files['total']:,} files seen")
+    if result.citations:
+        located = sum(c.located in (Located.EXACT, Located.APPROXIMATE) for c in result.citations)
+        figures.append(f"{located}/{len(result.citations)} quotes located")
+    if result.subcalls.get("failed"):
+        figures.append(f"{plural(result.subcalls['failed'], 'sub-call')} failed")
+    return figures
+
+
+def error_text(error: RlmError, color: bool = False) -> str:
+    """What happened, why, what to try: one to three paragraphs, ends in a newline."""
+    red, dim, reset = (RED + BOLD, DIM, RESET) if color else ("", "", "")
+    parts = [f"{red}rlm: {clean(error.message)}{reset}"]
+    for label, text in (("why", error.why), ("try", error.hint)):
+        if text:
+            indented = clean(text).strip("\n").replace("\n", "\n       ")
+            parts.append(f"  {dim}{label}{reset}  {indented}")
+    return "\n".join(parts) + "\n"
