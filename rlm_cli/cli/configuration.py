@@ -1,0 +1,310 @@
+"""Where every setting gets its value: flag > `RLM_*` > project file > your file > built-in; and who may set what.
+
+Each layer is a dict of parsed values with their origins; the first layer that names a setting decides it. A project
+file (`rlm.toml`, or `[tool.rlm]` in `pyproject.toml`, the nearest upward from the working directory) is somebody
+else's file: it may choose a model and lower limits, never open a sandbox, name an endpoint, run a command or raise
+what you spend. What it may not do is an error, not ignored: a project that tries should be seen to try.
+
+Secrets do not belong in files: `[keys]` names a variable or a command, and a key written there itself is refused
+without being repeated.
+
+Rejected: merging several project files up to the root, where a limit could come from a folder nobody looks at; `.env`
+files. Unknown `RLM_*` variables are a warning, not an error: another program's variable must not stop this one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, RlmError, UsageError
+from ..settings import Settings, parse, spelling_of, variable
+from .commands import shown, variables
+from .failure import warn
+
+BUILT_IN = "built-in"
+OUR_VARIABLES = frozenset(name for names, _ in variables() for name in names.split(", "))
+MODEL_KEYS = frozenset(
+    "model api_base base_model window max_output price rpm options effort fallback protocol transport key".split()
+)
+"""What `[models.NAME]` may hold; `key` is `{ env = … }` or `{ command = … }`, as in `[keys]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Parsed values of one place. `origins`: setting → how the place is called in messages and traces."""
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Settings as they hold, where each came from, the files that were read, and what should be said about it."""
+
+    settings: Settings
+    origins: dict[str, str]
+    files: tuple[Path, ...]
+    warnings: tuple[str, ...]
+
+    def warn(self) -> None:
+        """Say the warnings on stderr."""
+        for text in self.warnings:
+            warn(text)
+
+
+def resolve(
+    flags: Mapping[str, Any],
+    *,
+    config_file: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Resolved:
+    """Every setting, from all places.
+
+    `flags`: setting → what the command line gave, raw, without what was not given. `folder`: where the search for a
+    project file begins, default the working directory. Raises `UsageError` for a flag, `ConfigError` for the rest.
+    """
+    environ = os.environ if environ is None else environ
+    told = Layer({name: parse(name, raw, _flag(name)) for name, raw in flags.items()}, {n: _flag(n) for n in flags})
+    variables_layer, warnings = _from_environment(environ)
+    project, own, files = _from_files(config_file, environ, folder or Path.cwd())
+    _only_lower(project, own)
+    values: dict[str, Any] = {}
+    origins = {field.name: BUILT_IN for field in fields(Settings)}
+    for layer in (own, project, variables_layer, told):
+        values |= layer.values
+        origins |= layer.origins
+    _settle_rivals(values, origins)
+    return Resolved(Settings(**values), origins, tuple(files), tuple(warnings))
+
+
+def _flag(name: str) -> str:
+    return spelling_of(name).flags[-1]
+
+
+def _settle_rivals(values: dict[str, Any], origins: dict[str, str]) -> None:
+    """`-v` on the command line wins over a configured `quiet`, and the other way round."""
+    for one, other in (("quiet", "verbose"), ("verbose", "quiet")):
+        if values.get(one) and values.get(other) and origins[one].startswith("-"):
+            values[other], origins[other] = False, f"{origins[one]}"
+
+
+# ── the environment ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _from_environment(environ: Mapping[str, str]) -> tuple[Layer, list[str]]:
+    by_variable = {variable(field.name): field.name for field in fields(Settings)}
+    layer, warnings = Layer({}, {}), []
+    for name in sorted(name for name in environ if name.startswith("RLM_") and name not in OUR_VARIABLES):
+        setting = by_variable.get(name)
+        if setting is None:
+            near = difflib.get_close_matches(name, [v for v, s in by_variable.items() if _in_variables(s)], n=1)
+            warnings.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
+        elif not _in_variables(setting):
+            where = f"use {_flag(setting)}" if spelling_of(setting).flags else "write it in a configuration file"
+            warnings.append(f"{name} is not read: {where}")
+        elif environ[name]:
+            layer.values[setting] = _parse(setting, environ[name], name)
+            layer.origins[setting] = name
+    return layer, warnings
+
+
+def _in_variables(name: str) -> bool:
+    spelling = spelling_of(name)
+    return spelling.configurable and spelling.kind != "table"
+
+
+def _parse(name: str, raw: Any, source: str) -> Any:
+    """`settings.parse`, where a wrong value is a matter of configuration (exit 3)."""
+    try:
+        return parse(name, raw, source)
+    except UsageError as error:
+        raise ConfigError(error.message, why=error.why, hint=error.hint) from None
+
+
+# ── files ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def user_file() -> Path:
+    """Your own configuration file; it need not exist."""
+    import platformdirs
+
+    return platformdirs.user_config_path("rlm") / "config.toml"
+
+
+def state_folder() -> Path:
+    """Where runs are kept; it need not exist."""
+    import platformdirs
+
+    return platformdirs.user_state_path("rlm")
+
+
+def project_file(folder: Path) -> Path | None:
+    """The nearest `rlm.toml`, or `pyproject.toml` with a `[tool.rlm]`, from `folder` upward."""
+    for place in (folder, *folder.parents):
+        if (place / "rlm.toml").is_file():
+            return place / "rlm.toml"
+        pyproject = place / "pyproject.toml"
+        if pyproject.is_file() and _mentions_us(pyproject):
+            return pyproject
+    return None
+
+
+def _mentions_us(pyproject: Path) -> bool:
+    """Another tool's broken pyproject is not our error; one that speaks of us is read and may fail."""
+    try:
+        return b"tool.rlm" in pyproject.read_bytes()
+    except OSError:
+        return False
+
+
+def _from_files(
+    config_file: str | None, environ: Mapping[str, str], folder: Path
+) -> tuple[Layer, Layer, list[Path]]:
+    """The project's layer, the user's layer, the files read. `--config` is the user's own word: no restrictions."""
+    nothing = Layer({}, {})
+    if config_file is not None:
+        path = Path(config_file)
+        return nothing, _layer(path, _read(path), str(path)), [path]
+    if environ.get("RLM_NO_CONFIG"):
+        return nothing, nothing, []
+    files, project, own = [], nothing, nothing
+    if found := project_file(folder):
+        table = _read(found)
+        if found.name == "pyproject.toml":
+            table = table.get("tool", {}).get("rlm", {})
+        origin = os.path.relpath(found, folder)
+        project = _layer(found, table, origin)
+        _only_allowed(project, found)
+        files.append(found)
+    if (path := user_file()).is_file():
+        own = _layer(path, _read(path), str(path))
+        files.append(path)
+    return project, own, files
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read", why=error.strerror or str(error)) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8", why=f"byte {error.start}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(*_toml_words(path, str(error)), hint="check the line; texts want quotation marks") from None
+
+
+def _toml_words(path: Path, words: str) -> tuple[str]:
+    """`FILE:LINE: what`; tomllib puts the place at the end of its words, before Python 3.14 only there."""
+    import re
+
+    place = re.search(r" \(at line (\d+), column (\d+)\)$", words)
+    return (f"{path}:{place[1]}: {words[: place.start()]}" if place else f"{path}: {words}",)
+
+
+def _layer(path: Path, table: Mapping[str, Any], origin: str) -> Layer:
+    layer = Layer({}, {})
+    for key, raw in table.items():
+        _known(key, path)
+        if key == "keys":
+            _no_keys_inside(raw, path)
+        elif key == "models":
+            _check_models(raw, path)
+        layer.values[key] = _parse(key, raw, f"{key} in {path}")
+        layer.origins[key] = origin
+    return layer
+
+
+def _known(key: str, path: Path) -> None:
+    keys = [field.name for field in fields(Settings) if spelling_of(field.name).configurable]
+    if key in keys:
+        return
+    if key in {field.name for field in fields(Settings)}:
+        raise ConfigError(f"{path}: {key} cannot be configured", why="it is for one question", hint=f"use {_flag(key)}")
+    near = difflib.get_close_matches(key.replace("-", "_"), keys, n=2)
+    hint = f"did you mean {' or '.join(near)}?" if near else "rlm config origins lists every key"
+    raise ConfigError(f"{path}: there is no setting {key!r}", hint=hint)
+
+
+def _no_keys_inside(raw: Any, path: Path) -> None:
+    """`[keys]` says where a key is. The value is never repeated in a message: it may be the key itself."""
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: keys is a table", hint='[keys]\nanthropic = { env = "MY_KEY" }')
+    for provider, place in raw.items():
+        _key_place(place, f"keys.{provider}", path)
+
+
+def _key_place(place: Any, name: str, path: Path) -> None:
+    how = '{ env = "NAME" } or { command = "…" }'
+    if isinstance(place, str):
+        raise ConfigError(
+            f"{path}: {name} holds a text where only the place of a key belongs",
+            why="keys in files end up in backups and repositories",
+            hint=f"write {name.rpartition('.')[2]} = {how}",
+        )
+    if not isinstance(place, dict) or len(place) != 1 or not isinstance(place.get("env", place.get("command")), str):
+        raise ConfigError(f"{path}: {name} is neither {how.replace(' or ', ' nor ')}")
+
+
+def _check_models(raw: Any, path: Path) -> None:
+    """Names inside `[models.NAME]`; their values are checked where a model is made of them."""
+    for name, table in _tables(raw, "models", path):
+        for key, value in table.items():
+            if key in ("key", "api_key"):
+                _key_place(value, f"models.{name}.{key}", path)
+            if key not in MODEL_KEYS:
+                near = difflib.get_close_matches(key, sorted(MODEL_KEYS), n=1)
+                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(MODEL_KEYS))}"
+                raise ConfigError(f"{path}: [models.{name}] has no {key!r}", hint=hint)
+
+
+def _tables(raw: Any, name: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    if not isinstance(raw, dict) or not all(isinstance(value, dict) for value in raw.values()):
+        raise ConfigError(f"{path}: {name} holds tables only", hint=f"[{name}.NAME]")
+    yield from raw.items()
+
+
+# ── what a project's file may do ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _only_allowed(project: Layer, path: Path) -> None:
+    for key in project.values:
+        if spelling_of(key).project == "no":
+            raise ConfigError(
+                f"{path} may not set {key}",
+                why="a project's file is somebody else's: it may choose models and lower limits only",
+                hint=f"write it in your own file, {user_file()}, or remove it there; RLM_NO_CONFIG=1 ignores files",
+            )
+
+
+def _only_lower(project: Layer, own: Layer) -> None:
+    """A limit of the project's file may not be above what would hold without it (your file, else the built-in)."""
+    built_in = Settings()
+    for key, value in project.values.items():
+        spelling = spelling_of(key)
+        if spelling.project != "lower":
+            continue
+        holds = own.values.get(key, getattr(built_in, key))
+        if holds is not None and (value is None or value > holds):
+            raise ConfigError(
+                f"{project.origins[key]} may not raise {key} to {shown(value, spelling)}",
+                why=f"{shown(holds, spelling)} holds without it, and a project's file may only lower limits",
+                hint=f"set {key} in your own file, {user_file()}; RLM_NO_CONFIG=1 ignores files",
+            )
+
+
+def say(text: str = "") -> None:
+    """One line of a command's own output on stdout; broken UTF-8 in a path does not stop it."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding))
+
+
+__all__ = ["ConfigError", "Layer", "Resolved", "RlmError", "project_file", "resolve", "say", "state_folder", "user_file"]

@@ -1,0 +1,153 @@
+"""How the command line ends when it ends badly: one door for every exception, one shape for every message.
+
+    rlm: no file or folder at ./contarcts          what happened
+      why: …                                       why, where it is known
+      try: rlm ask "Which contracts …" ./contracts what to do
+
+| what came up                         | exit | shown                                                   |
+|--------------------------------------|------|---------------------------------------------------------|
+| `RlmError`                           | its own | the three parts                                      |
+| Typer's usage errors                 | 2    | the same, with the command's `-h` to try                |
+| Ctrl-C outside a run                 | 130  | nothing                                                 |
+| broken pipe, while writing or at end | 0    | nothing: the reader had enough                          |
+| any other `OSError` of stdout        | 70   | the system's words; an answer that is not all there must not look like success |
+| anything else                        | 70   | one line and where the trace is; traceback with `RLM_DEBUG=1` |
+
+With `--json` or `--jsonl` an early error is also an `rlm.result/1` object on stdout. A command that printed its own
+object (`ask`, once its run has begun) returns its code instead of raising.
+
+Colour: none. The three parts are told apart by words, which survive every log.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+from ..errors import RlmError, UsageError
+
+INTERNAL = 70
+UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a message must not carry to a terminal: it may quote an argument, a file name or a line of a file. The whole
+treatment of untrusted text is in `views`; it is not imported for a usage error."""
+
+
+def run_guarded(argv: Sequence[str]) -> int:
+    """Run a command line (without the program's name); returns the exit code, never raises."""
+    try:
+        from .app import run
+
+        code = run(list(argv))
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError as error:
+        return stream_failed(error)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG, errno.EDQUOT):
+            return stream_failed(error)
+        return _report(error, argv)
+    except Exception as error:
+        return _report(error, argv)
+
+
+def stream_failed(error: OSError) -> int:
+    """stdout could not be written: 0 and silent for a broken pipe, 70 and a message for a full disk."""
+    _discard_stdout()
+    if error.errno == errno.EPIPE:
+        return 0
+    _say(RlmError("stdout could not be written", why=error.strerror or str(error), hint="write to another place with -o"))
+    return INTERNAL
+
+
+def message(error: RlmError) -> str:
+    """The three parts as lines, safe for a terminal, without a final newline."""
+    lines = [f"rlm: {_inline(error.message)}"]
+    if error.why:
+        lines.append(f"  why: {_inline(error.why)}")
+    for n, hint in enumerate(error.hint.splitlines()):
+        lines.append(f"  {'try:' if n == 0 else '    '} {_inline(hint)}")
+    return "\n".join(lines)
+
+
+def warn(text: str) -> None:
+    """One line on stderr that is not an error."""
+    print(f"rlm: {_inline(text)}", file=sys.stderr, flush=True)
+
+
+def _inline(text: str) -> str:
+    return UNSAFE.sub(lambda m: " " if m[0] in "\n\t\r" else f"\\u{ord(m[0]):04x}" if ord(m[0]) > 0x9F else "", text)
+
+
+def _report(error: Exception, argv: Sequence[str]) -> int:
+    known = _as_rlm_error(error)
+    try:
+        _print_object(known, argv)
+        sys.stdout.flush()
+    except OSError as lost:
+        _discard_stdout()
+        if lost.errno == errno.EPIPE:
+            return known.exit_code
+    if not isinstance(error, RlmError) and known.exit_code == INTERNAL and os.environ.get("RLM_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    _say(known)
+    return known.exit_code
+
+
+def _as_rlm_error(error: Exception) -> RlmError:
+    if isinstance(error, RlmError):
+        return error
+    if "typer" in sys.modules:
+        from typer._click.exceptions import ClickException
+        from typer._click.exceptions import UsageError as Misused
+
+        if isinstance(error, Misused):
+            path = error.ctx.command_path if error.ctx else "rlm"
+            return UsageError(error.format_message().rstrip("."), hint=f"{path} -h")
+        if isinstance(error, ClickException):
+            return UsageError(error.format_message())
+    trace = getattr(error, "trace", None)
+    hint = f"the trace of the run is {trace}" if trace else "RLM_DEBUG=1 shows where"
+    return RlmError(f"internal error: {type(error).__name__}", why=str(error)[:500], hint=hint)
+
+
+def _print_object(error: RlmError, argv: Sequence[str]) -> None:
+    """The result object of an error that came before a run could begin, where the command line asked for one."""
+    options = argv[: argv.index("--")] if "--" in argv else argv
+    if argv[:1] != ["ask"] or not ({"--json", "--jsonl"} & set(options)):
+        return
+    import json
+
+    from .. import __version__
+    from ..result import ErrorReport, Result
+
+    result = Result(question="", exit_code=error.exit_code, version=__version__)
+    result.error = ErrorReport(error.code, str(error), error.hint)
+    body = result.to_json()
+    if "--json" not in options:
+        body = {"v": 1, "run": None, "seq": 0, "t": 0.0, "type": "run.finished", "call": None, "result": body}
+    # Broken UTF-8 in an argument would otherwise fail here, in a message about it.
+    print(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace").decode())
+
+
+def _say(error: RlmError) -> None:
+    try:
+        print(message(error), file=sys.stderr, flush=True)
+    except OSError:
+        pass  # nobody is listening on stderr either
+
+
+def _discard_stdout() -> None:
+    """Point stdout at nothing, or the interpreter's flush at exit fails again and changes the exit code."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):
+        pass  # stdout is not a descriptor (closed, or captured): nothing will be flushed
