@@ -1,2 +1,547 @@
-"""(interface; being written)"""
-class Corpus: ...
+"""All documents of a run as one text on disk, with the places in it.
+
+Readers stream text into a `CorpusBuilder`; `finish` gives a `Corpus`: one unlinked file that is mapped read-only and
+reaches another process as a single descriptor. Its layout:
+
+    text     UTF-8, "\\n" only; each document preceded by a header line that ends in the nonce, and ended by "\\n"
+    blocks   for every 64 KiB of text: characters before, newlines before (u64)
+    columns  one u64 array for each field of the document table, then the page starts (in characters), then the names
+    footer   counts and the corpus hash, at the very end
+
+Everything counts in characters of that text, headers included, so an offset means the same to host, REPL and trace. A
+character offset becomes a byte offset by bisecting the blocks and decoding one of them: exact slices in microseconds,
+while nothing but the pages that are touched takes memory (1 GB as `str` takes 1-4 GB, as a list of `str` 1.3 GB).
+
+The nonce is derived from the hashes of the documents and filled in after reading: a document can write a line that
+looks like a header, but not one with the nonce, which depends on that very document.
+
+Standard library only, and no import from this package: host and REPL load the same file. A dict of `str`, SQLite and
+a pickle of offsets were measured and rejected: the first for memory, the others for the time to open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import re
+import struct
+import tempfile
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import overload
+
+BLOCK = 1 << 16
+"""Bytes of text between two entries of the sparse index."""
+WINDOW = 1 << 20
+"""Bytes copied from the map at a time: stays in the processor's cache, and `bytes.find` is never quadratic."""
+NONCE_CHARS = 16
+_FLUSH = 16 * BLOCK
+_CONTINUATION = bytes(range(0x80, 0xC0))
+_MAGIC = b"rlmcorp1"
+_FOOTER = struct.Struct("<8s6Q32s")
+_COLUMNS = ("start_byte", "stop_byte", "start", "stop", "first_line", "lines", "page", "replaced", "bytes", "name")
+"""The document table. `first_line`: newlines before its text; `page`: where its pages begin in the page table;
+`name`: where its path, kind, encoding and hash begin among the names. All have one entry more than documents."""
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document of a corpus. `start` and `stop` are characters of the corpus, `start_byte` and `stop_byte` bytes.
+
+    `path` is printable: control characters and bytes that are not UTF-8 stand as backslash escapes. `bytes` and
+    `sha256` are those of the source; `pages` is 0 where there are none; `replaced` counts U+FFFD put in by decoding.
+    """
+
+    index: int
+    path: str
+    kind: str
+    encoding: str
+    sha256: str
+    bytes: int
+    lines: int
+    pages: int
+    replaced: int
+    start: int
+    stop: int
+    start_byte: int
+    stop_byte: int
+    first_line: int
+
+    @property
+    def chars(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a character stands: lines and pages count from 1; `page` is None where there are none."""
+
+    path: str
+    line: int
+    page: int | None
+    document: int
+
+
+class DocumentWriter:
+    """Takes the text of one document in pieces of any size.
+
+    A reader may set `replaced`, `source_bytes`, `sha256` (of the source, hex) and `encoding` before it ends;
+    where it sets none, size and hash are those of the text.
+    """
+
+    def __init__(self, builder: CorpusBuilder, encoding: str) -> None:
+        self.encoding = encoding
+        self.replaced = 0
+        self.source_bytes = 0
+        self.sha256 = ""
+        self._builder = builder
+        self._held = False
+        self._ended = True
+
+    def write(self, text: str) -> None:
+        """Append text. `\\r\\n` and lone `\\r` become `\\n`, also across pieces; lone surrogates U+FFFD."""
+        if self._held:
+            text = "\r" + text
+            self._held = False
+        if "\r" in text:
+            if text.endswith("\r"):
+                self._held, text = True, text[:-1]
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+        if not text:
+            return
+        self._ended = text.endswith("\n")
+        try:
+            self._builder._append(text)
+        except UnicodeEncodeError:
+            text, replaced = _SURROGATES.subn("\ufffd", text)
+            self.replaced += replaced
+            self._builder._append(text)
+
+    def page(self) -> None:
+        """Begin a page. Pages start on a line of their own; text before the first call belongs to page 1."""
+        self._end_line()
+        self._builder._begin_page()
+
+    def _end_line(self) -> None:
+        if self._held:
+            self._held, self._ended = False, True
+            self._builder._append("\n")
+        if not self._ended:
+            self.write("\n")
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """How far the builder is: what a document that fails is rolled back to."""
+
+    size: int
+    chars: int
+    lines: int
+    width: int
+    pages: int
+
+
+class CorpusBuilder:
+    """Streams documents into a private file under `directory` (default: the system's temporary folder).
+
+    Memory is bounded by one piece of text, the index (16 bytes for 64 KiB) and the document table. One document at a
+    time. `OSError` (disk full) passes through; after it the builder can only be closed.
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
+        handle, name = tempfile.mkstemp(prefix="rlm-", dir=directory)
+        try:
+            # The reading descriptor cannot write, and once the name is gone nobody can open the file anew.
+            self._reading = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            Path(name).unlink()
+        self._fd = handle
+        self._buffer = bytearray()
+        self._flushed = self._chars = self._lines = 0
+        self._width = 1
+        self._block_chars, self._block_lines = array("Q", [0]), array("Q", [0])
+        self._columns = {name: array("Q") for name in _COLUMNS}
+        self._pages = array("Q")
+        self._first_page = 0
+        self._names = bytearray()
+
+    @contextmanager
+    def document(self, path: str, kind: str, encoding: str = "utf-8") -> Iterator[DocumentWriter]:
+        """Open a document for writing. An exception inside takes the document out again and propagates."""
+        mark = _Mark(self._size, self._chars, self._lines, self._width, len(self._pages))
+        label = _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), path)
+        try:
+            self._append(header_line(label, "0" * NONCE_CHARS))
+            start, start_byte, first_line = self._chars, self._size, self._lines
+            self._first_page = len(self._pages)
+            writer = DocumentWriter(self, encoding)
+            yield writer
+            writer._end_line()
+            digest = writer.sha256 or self._hash(start_byte)
+        except BaseException:
+            self._roll_back(mark)
+            raise
+        fields = {
+            "start_byte": start_byte,
+            "stop_byte": self._size,
+            "start": start,
+            "stop": self._chars,
+            "first_line": first_line,
+            "lines": self._lines - first_line,
+            "page": mark.pages,
+            "replaced": writer.replaced,
+            "bytes": writer.source_bytes or self._size - start_byte,
+            "name": len(self._names),
+        }
+        for name, value in fields.items():
+            self._columns[name].append(value)
+        self._names += "\0".join((label, kind, writer.encoding, digest)).encode()
+
+    def finish(self) -> Corpus:
+        """Write the index, fill in the nonce, and open the result. The builder is spent."""
+        size = self._size
+        self._flush(size - self._flushed)
+        for name in _COLUMNS:
+            end = {"page": len(self._pages), "name": len(self._names)}.get(name, 0)
+            self._columns[name].append(end)
+        digest = hashlib.sha256(self._names)
+        for column in self._columns.values():
+            digest.update(column.tobytes())
+        nonce = digest.hexdigest()[:NONCE_CHARS].encode()
+        for start in self._columns["start_byte"][:-1]:
+            os.pwrite(self._fd, nonce, start - 1 - NONCE_CHARS)
+        counts = (size, self._chars, self._lines, self._width, len(self._columns["start"]) - 1, len(self._pages))
+        _write(self._fd, b"\0" * (-size % 8))
+        for section in (self._block_chars, self._block_lines, *self._columns.values(), self._pages):
+            _write(self._fd, section)
+        _write(self._fd, self._names + _FOOTER.pack(_MAGIC, *counts, digest.digest()))
+        os.close(self._fd)
+        self._fd = -1
+        reading, self._reading = self._reading, -1
+        return Corpus(reading)
+
+    def close(self) -> None:
+        """Give up: the file is gone. Nothing happens after `finish`."""
+        for fd in (self._fd, self._reading):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._reading = -1
+
+    @property
+    def chars(self) -> int:
+        """Characters written so far, headers included."""
+        return self._chars
+
+    @property
+    def _size(self) -> int:
+        return self._flushed + len(self._buffer)
+
+    def _append(self, text: str) -> None:
+        data = text.encode()
+        self._buffer += data
+        self._chars += len(text)
+        self._lines += data.count(b"\n")
+        if self._width < 4:
+            self._width = max(self._width, char_width(text))
+        if len(self._buffer) >= _FLUSH:
+            self._flush(len(self._buffer) // BLOCK * BLOCK)
+
+    def _begin_page(self) -> None:
+        # Page 1 begins where the document does, whatever was written before it was announced.
+        first = len(self._pages) == self._first_page
+        self._pages.append(0 if first else self._chars)
+
+    def _flush(self, size: int) -> None:
+        chars, lines = self._block_chars[-1], self._block_lines[-1]
+        for low in range(0, size, BLOCK):
+            block = self._buffer[low : min(low + BLOCK, size)]
+            chars += len(block) if block.isascii() else len(block.translate(None, _CONTINUATION))
+            lines += block.count(b"\n")
+            self._block_chars.append(chars)
+            self._block_lines.append(lines)
+        _write(self._fd, self._buffer[:size])
+        del self._buffer[:size]
+        self._flushed += size
+
+    def _roll_back(self, mark: _Mark) -> None:
+        if mark.size < self._flushed:
+            kept = mark.size // BLOCK
+            self._buffer = bytearray(os.pread(self._fd, mark.size - kept * BLOCK, kept * BLOCK))
+            self._flushed = kept * BLOCK
+            os.ftruncate(self._fd, self._flushed)
+            os.lseek(self._fd, self._flushed, os.SEEK_SET)
+            del self._block_chars[kept + 1 :], self._block_lines[kept + 1 :]
+        else:
+            del self._buffer[mark.size - self._flushed :]
+        del self._pages[mark.pages :]
+        self._chars, self._lines, self._width = mark.chars, mark.lines, mark.width
+
+    def _hash(self, start: int) -> str:
+        """The sha256 of the text from byte `start` on, partly on disk and partly still in the buffer."""
+        digest = hashlib.sha256()
+        while start < self._flushed:
+            data = os.pread(self._fd, min(WINDOW, self._flushed - start), start)
+            digest.update(data)
+            start += len(data)
+        digest.update(memoryview(self._buffer)[start - self._flushed :])
+        return digest.hexdigest()
+
+
+class Corpus:
+    """The documents of a run, mapped read-only. Owns `fd`; safe to use from several threads.
+
+    `chars`, `bytes`: of the whole text, headers included; `lines`: of the documents, without headers; `char_width`:
+    bytes a character of the widest kind in it takes as `str` (1, 2 or 4).
+    Opening one reads nothing but the footer. Raises `ValueError` when the descriptor holds no corpus.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        size = os.fstat(fd).st_size
+        if size < _FOOTER.size:
+            raise ValueError("the descriptor holds no corpus")
+        self._map = mmap.mmap(fd, size, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
+        magic, *counts, digest = _FOOTER.unpack_from(self._map, size - _FOOTER.size)
+        if magic != _MAGIC:
+            raise ValueError("the descriptor holds no corpus")
+        counted: list[int] = counts
+        self.bytes, self.chars, self._newlines, self.char_width, documents, pages = counted
+        self.lines = self._newlines - documents
+        self.sha256: str = digest.hex()
+        self.nonce = self.sha256[:NONCE_CHARS]
+        self._view = memoryview(self._map)
+        self._sections: list[memoryview[int]] = []
+        self._at = self.bytes + -self.bytes % 8
+        blocks = -(-self.bytes // BLOCK) + 1
+        self._block_chars, self._block_lines = self._section(blocks), self._section(blocks)
+        self._columns = {name: self._section(documents + 1) for name in _COLUMNS}
+        self._pages = self._section(pages)
+        self._names = self._at
+        self.documents = Documents(self, documents)
+
+    @classmethod
+    def open(cls, fd: int) -> Corpus:
+        """Open the corpus behind a descriptor, in whatever process; it owns the descriptor from then on."""
+        return cls(fd)
+
+    def close(self) -> None:
+        """Unmap and close. Slices that were taken stay good."""
+        if self.fd < 0:
+            return
+        os.close(self.fd)
+        self.fd = -1
+        for section in (*self._sections, self._view):
+            section.release()
+        self._map.close()
+
+    @property
+    def whole(self) -> tuple[int, int]:
+        """The span `context` holds when nothing was sliced: everything, or the text of the one document there is."""
+        if len(self.documents) == 1:
+            return self.documents[0].start, self.documents[0].stop
+        return 0, self.chars
+
+    def text(self, start: int = 0, stop: int | None = None) -> str:
+        """The characters [start, stop) of the corpus; out of range is cut off, negative is not special."""
+        stop = self.chars if stop is None else min(stop, self.chars)
+        start = max(start, 0)
+        if start >= stop:
+            return ""
+        return self._map[self.byte_of(start) : self.byte_of(stop)].decode()
+
+    def find(self, needle: str, start: int = 0, stop: int | None = None) -> int:
+        """Where `needle` first stands within [start, stop), in characters; -1 when it does not."""
+        stop = self.chars if stop is None else min(stop, self.chars)
+        if start > stop:
+            return -1
+        found = self.find_bytes(needle.encode("utf-8", "replace"), self.byte_of(start), self.byte_of(stop))
+        return -1 if found < 0 else self.char_of(found)
+
+    def place(self, char: int) -> Place:
+        """The document, line and page of a character; one in a header counts for the first line below it.
+
+        Raises `IndexError` when there is no document.
+        """
+        columns = self._columns
+        count = len(self.documents)
+        index = min(bisect_right(columns["stop"], char, 0, count), count - 1)
+        document = self.documents[index]
+        char = max(document.start, min(char, max(document.stop - 1, document.start)))
+        line = self.newlines(self.byte_of(char)) - document.first_line + 1
+        return Place(document.path, line, self._page(document, char), index)
+
+    def page_spans(self, document: Document) -> list[tuple[int, int]]:
+        """Start and stop of each page of a document, in characters of the corpus; empty where it has none."""
+        first = self._columns["page"][document.index]
+        if not document.pages:
+            return []
+        return list(pairwise([document.start, *self._pages[first + 1 : first + document.pages], document.stop]))
+
+    def header(self, document: Document) -> str:
+        """The line that stands before a document, its newline included."""
+        before = self._columns["stop"][document.index - 1] if document.index else 0
+        return self.text(before, document.start)
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Bytes [start, stop) of the text."""
+        return self._map[start : min(stop, self.bytes)]
+
+    def find_bytes(self, needle: bytes, start: int, stop: int) -> int:
+        """`bytes.find` over the mapped text, a window at a time."""
+        stop = min(stop, self.bytes)
+        if not needle:
+            return start if start <= stop else -1
+        step = max(WINDOW, 4 * len(needle))
+        for low in range(start, stop - len(needle) + 1, step):
+            found = self._map[low : min(low + step + len(needle) - 1, stop)].find(needle)
+            if found >= 0:
+                return low + found
+        return -1
+
+    def byte_of(self, char: int) -> int:
+        """The byte at which a character begins; `chars` gives the end of the text."""
+        if char >= self.chars:
+            return self.bytes
+        block = bisect_right(self._block_chars, char) - 1
+        low, before = block * BLOCK, self._block_chars[block]
+        high = min(low + BLOCK, self.bytes)
+        if self._block_chars[block + 1] - before == high - low:
+            return low + char - before
+        data = self._map[low:high]
+        lead = _lead(data)
+        return low + lead + len(data[lead:].decode("utf-8", "ignore")[: char - before].encode())
+
+    def char_of(self, byte: int) -> int:
+        """The character that begins at a byte."""
+        if byte >= self.bytes:
+            return self.chars
+        block = byte // BLOCK
+        low, before = block * BLOCK, self._block_chars[block]
+        data = self._map[low:byte]
+        return before + (len(data) if data.isascii() else len(data.translate(None, _CONTINUATION)))
+
+    def newlines(self, byte: int) -> int:
+        """How many newlines stand before a byte: the line it is on, from 0, headers counted."""
+        block = min(byte, self.bytes) // BLOCK
+        return self._block_lines[block] + self._map[block * BLOCK : min(byte, self.bytes)].count(b"\n")
+
+    def line_start(self, line: int) -> int:
+        """The byte at which a line (from 0, headers counted) begins; one past the last gives the end."""
+        if line <= 0:
+            return 0
+        if line >= self._newlines:
+            return self.bytes
+        block = bisect_left(self._block_lines, line) - 1
+        data = self._map[block * BLOCK : (block + 1) * BLOCK]
+        rest = data.split(b"\n", line - self._block_lines[block])[-1]
+        return block * BLOCK + len(data) - len(rest)
+
+    def document_at(self, byte: int) -> int | None:
+        """Index of the document whose text holds a byte; None in a header."""
+        columns, count = self._columns, len(self.documents)
+        index = bisect_right(columns["stop_byte"], byte, 0, count)
+        return index if index < count and columns["start_byte"][index] <= byte else None
+
+    def column(self, name: str) -> memoryview[int]:
+        """One field of all documents (start, stop, start_byte, stop_byte, first_line, lines), for bisecting.
+
+        One meaningless entry more than there are documents.
+        """
+        return self._columns[name]
+
+    def _page(self, document: Document, char: int) -> int | None:
+        if not document.pages:
+            return None
+        first = self._columns["page"][document.index]
+        return bisect_right(self._pages, char, first + 1, first + document.pages) - first
+
+    def _section(self, count: int) -> memoryview[int]:
+        section = self._view[self._at : self._at + 8 * count].cast("Q")
+        self._sections.append(section)
+        self._at += 8 * count
+        return section
+
+    def _name(self, index: int) -> list[str]:
+        low, high = self._columns["name"][index], self._columns["name"][index + 1]
+        return self._map[self._names + low : self._names + high].decode().split("\0")
+
+
+class Documents(Sequence[Document]):
+    """The documents of a corpus in order; each is made when it is asked for."""
+
+    def __init__(self, corpus: Corpus, count: int) -> None:
+        self._corpus = corpus
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Document: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Document]: ...
+    def __getitem__(self, index: int | slice) -> Document | list[Document]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(self._count))]
+        position = index + self._count if index < 0 else index
+        if not 0 <= position < self._count:
+            raise IndexError(f"there are {self._count} documents")
+        columns = self._corpus._columns
+        path, kind, encoding, sha256 = self._corpus._name(position)
+        return Document(
+            index=position,
+            path=path,
+            kind=kind,
+            encoding=encoding,
+            sha256=sha256,
+            bytes=columns["bytes"][position],
+            lines=columns["lines"][position],
+            pages=columns["page"][position + 1] - columns["page"][position],
+            replaced=columns["replaced"][position],
+            start=columns["start"][position],
+            stop=columns["stop"][position],
+            start_byte=columns["start_byte"][position],
+            stop_byte=columns["stop_byte"][position],
+            first_line=columns["first_line"][position],
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self._count} documents>"
+
+
+def header_line(path: str, nonce: str) -> str:
+    """The line before a document. The nonce comes last, so that it can be filled in at a known place."""
+    return f"===== {path} ===== {nonce}\n"
+
+
+def char_width(text: str) -> int:
+    """Bytes CPython takes for each character of `text`: 1 up to U+00FF, 2 up to U+FFFF, else 4."""
+    if text.isascii():
+        return 1
+    # Encoding is many times faster than max(text), which makes an object of every character.
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return 2 if len(text.encode("utf-16-le", "surrogatepass")) == 2 * len(text) else 4
+    return 1
+
+
+def _lead(data: bytes) -> int:
+    """Where the first character of a block begins: a block may start inside one."""
+    return next((at for at in range(min(4, len(data))) if data[at] & 0xC0 != 0x80), 0)
+
+
+def _write(fd: int, data: bytes | bytearray | array[int]) -> None:
+    """Write all of it; a single `write` may take less."""
+    with memoryview(data).cast("B") as view:
+        at = 0
+        while at < len(view):
+            at += os.write(fd, view[at : at + (1 << 30)])
