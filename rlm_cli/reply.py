@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 import warnings
 from collections.abc import Collection
 
@@ -113,9 +114,8 @@ def _closings(lines: list[str], start: int, fence: str) -> list[int]:
 
 
 def _dedent(code: str) -> str:
-    import textwrap
-
-    return textwrap.dedent(code)
+    code = textwrap.dedent(code).rstrip()
+    return f"{code}\n" if code else ""
 
 
 def _final_in_prose(text: str) -> Reply | None:

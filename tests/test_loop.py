@@ -1,0 +1,199 @@
+"""The loop, driven by lists of replies: no model, no REPL, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from rlm_cli import prompts
+from rlm_cli.call import Call, Complete, Completion, Entry, Execute, Handover, Output, Preview
+from rlm_cli.errors import LimitReached
+from rlm_cli.ledger import Refusal, StopReason
+from rlm_cli.loop import NUDGES, converse
+from rlm_cli.result import Answer, Quote
+
+BUDGET = Refusal(StopReason.MAX_BUDGET, "the budget is used up")
+
+
+def a_call(**changes: object) -> Call:
+    preview = Preview(1, (Entry("acme.txt", 1_000, 40, 0),), 1_000, 40, "head", "tail")
+    values: dict[str, object] = {
+        "address": "0",
+        "kind": "root",
+        "depth": 0,
+        "question": "How long is the notice period?",
+        "model": "scripted",
+        "preview": preview,
+        "sub_chars": 100_000,
+        "recursive": False,
+        "max_iterations": 20,
+        "window_chars": 400_000,
+    }
+    return Call(**(values | changes))  # type: ignore[arg-type]
+
+
+def play(call: Call, sent: Sequence[str | Completion | Output | Refusal]) -> tuple[Answer, list[Complete | Execute]]:
+    """Send these values to the loop, one an effect; the answer and the effects it asked for."""
+    conversation = converse(call)
+    effects = [next(conversation)]
+    for value in sent:
+        try:
+            effects.append(conversation.send(Completion(value) if isinstance(value, str) else value))
+        except StopIteration as stop:
+            answer: Answer = stop.value
+            return answer, effects
+    raise AssertionError(f"the loop goes on with {effects[-1]}")
+
+
+def code(source: str) -> str:
+    return f"I look.\n```repl\n{source}\n```\n"
+
+
+def test_code_runs_and_final_hands_over() -> None:
+    """Reply, cell, output, reply, cell with FINAL: the value of that cell is the answer."""
+    final = Output(answer=Handover("Thirty days [1].", (Quote("thirty days", "acme.txt"),)))
+    answer, effects = play(a_call(), [code("print(1)"), Output("1\n"), code("FINAL('x')"), final])
+    assert answer == Answer("Thirty days [1].", (Quote("thirty days", "acme.txt"),))
+    assert [type(effect) for effect in effects] == [Complete, Execute, Complete, Execute]
+    assert effects[1] == Execute("print(1)\n")
+
+
+def test_history_is_append_only() -> None:
+    """The messages of an iteration begin with those of the one before, so that providers cache them."""
+    _, effects = play(
+        a_call(), [code("a = 1"), Output(), code("b = 2"), Output("two"), code("FINAL(b)"), Output(answer=Handover(2))]
+    )
+    asked = [effect.messages for effect in effects if isinstance(effect, Complete)]
+    for before, after in zip(asked, asked[1:], strict=False):
+        assert after[: len(before)] == before
+
+
+def test_what_follows_the_first_block_is_cut() -> None:
+    """A model that invents output and goes on is cut after its block, and told so."""
+    reply = code("print(len(context))") + "Output: 1000000\n" + code("FINAL('a million')")
+    _, effects = play(a_call(), [reply, Output("1000"), 'FINAL("a thousand")'])
+    assert isinstance(effects[2], Complete)
+    *_, said, heard = effects[2].messages
+    assert "1000000" not in said.content
+    assert "Only your first block ran" in heard.content
+
+
+def test_output_error_and_variables_reach_the_model() -> None:
+    """Printed text is kept beside the error, and new variables are named."""
+    output = Output("so far\n", error="NameError: x", variables=(("rows", "list, 12 items"),))
+    _, effects = play(a_call(), [code("x"), output, 'FINAL("done")'])
+    assert isinstance(effects[2], Complete)
+    heard = effects[2].messages[-1].content
+    assert "so far" in heard
+    assert "NameError: x" in heard
+    assert "rows: list, 12 items" in heard
+
+
+def test_nothing_printed_says_so() -> None:
+    """A silent cell names the fix."""
+    _, effects = play(a_call(), [code("x = 1"), Output(), 'FINAL("done")'])
+    assert isinstance(effects[2], Complete)
+    assert "print(" in effects[2].messages[-1].content
+
+
+def test_three_nudges_then_the_landing() -> None:
+    """Replies without code are nudged three times in a row; the next one lands without progress."""
+    answer, effects = play(a_call(), ["Let me think."] * (NUDGES + 1) + [code("FINAL(1)"), Output(answer=Handover(1))])
+    assert answer == Answer(1, (), StopReason.NO_PROGRESS)
+    asked = [effect for effect in effects if isinstance(effect, Complete)]
+    assert [effect.purpose for effect in asked] == ["iteration"] * (NUDGES + 1) + ["landing"]
+    assert "no code block" in asked[1].messages[-1].content
+
+
+def test_code_resets_the_nudges() -> None:
+    """Only replies in a row count."""
+    sent: list[str | Output] = []
+    for _ in range(3):
+        sent += ["Hm."] * NUDGES + [code("1"), Output("1")]
+    answer, _ = play(a_call(), [*sent, 'FINAL("ok")'])
+    assert answer == Answer("ok")
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        ([BUDGET, code("FINAL('part')"), Output(answer=Handover("part"))], Answer("part", (), StopReason.MAX_BUDGET)),
+        ([BUDGET, code("1/0"), Output(error="ZeroDivisionError"), "Part.\n> thirty days"],
+         Answer("Part.", (Quote("thirty days"),), StopReason.MAX_BUDGET)),
+        ([BUDGET, "In words at once.", "Words.\n> acme.txt: thirty days"],
+         Answer("Words.", (Quote("thirty days", "acme.txt"),), StopReason.MAX_BUDGET)),
+        ([code("x"), Output("seen so far", refused=BUDGET), BUDGET],
+         Answer("No answer was handed over. The last output was:\nseen so far", (), StopReason.MAX_BUDGET)),
+        ([code("x"), Output("seen", draft={"n": 3}), BUDGET, BUDGET], Answer({"n": 3}, (), StopReason.MAX_BUDGET)),
+        ([BUDGET, BUDGET], Answer(None, (), StopReason.MAX_BUDGET)),
+        ([code("x"), Output(refused=BUDGET, answer=Handover("42"))], Answer("42", (), StopReason.MAX_BUDGET)),
+    ],
+    ids=["by code", "by words after an error", "by words", "last output", "draft", "nothing", "answered in the cell"],
+)  # fmt: skip
+def test_landing(sent: list[str | Output | Refusal], expected: Answer) -> None:
+    """After a limit: code without sub-calls, then words, then what the REPL holds; always marked partial."""
+    answer, effects = play(a_call(), sent)
+    assert answer == expected
+    landings = [e for e in effects if isinstance(e, Execute) and not e.subcalls]
+    assert len(landings) <= 1
+
+
+def test_the_landing_code_runs_without_subcalls() -> None:
+    """The landing's cell may not spend."""
+    _, effects = play(a_call(), [BUDGET, code("FINAL(1)"), Output(answer=Handover(1))])
+    assert effects[-1] == Execute("FINAL(1)\n", subcalls=False)
+
+
+def test_iterations_are_limited() -> None:
+    """After the last iteration the call lands, and earlier the model is told that few are left."""
+    answer, effects = play(a_call(max_iterations=2), [code("1"), Output("1")] * 2 + ['FINAL("late")'])
+    assert answer == Answer("late", (), StopReason.MAX_ITERATIONS)
+    asked = [effect for effect in effects if isinstance(effect, Complete)]
+    assert "1 iteration left" in asked[1].messages[-1].content
+
+
+def test_on_limit_fail_raises_instead_of_landing() -> None:
+    """Stop empty-handed: no landing request is paid for."""
+    conversation = converse(a_call(landing=False))
+    next(conversation)
+    with pytest.raises(LimitReached, match="budget"):
+        conversation.send(BUDGET)
+
+
+def test_no_two_user_messages_in_a_row() -> None:
+    """Some providers refuse or merge them."""
+    _, effects = play(a_call(), ["", "", code("x"), Output("y", refused=BUDGET), "Words.", "Words."])
+    for effect in effects:
+        if isinstance(effect, Complete):
+            roles = [message.role for message in effect.messages]
+            assert all(a != b for a, b in zip(roles, roles[1:], strict=False))
+            assert all(message.content for message in effect.messages)
+
+
+def test_old_outputs_are_shortened_near_the_window() -> None:
+    """The history stays within the window; the newest output stays whole."""
+    sent: list[str | Output] = []
+    for n in range(10):
+        sent += [code(f"print({n})"), Output(f"<{n}>" + "x" * 5_000)]
+    _, effects = play(a_call(window_chars=20_000), [*sent, 'FINAL("done")'])
+    last = [effect for effect in effects if isinstance(effect, Complete)][-1].messages[2:]
+    assert sum(len(message.content) for message in last) < 22_000
+    assert len(last[-1].content) > 5_000
+    assert "old output" in last[1].content
+
+
+def test_the_question_can_be_read_back() -> None:
+    """The offline model and the visualizer find the question by its mark, whatever it holds."""
+    for question in ("Plain?", 'With "quotes" inside?', "Two\nlines?"):
+        first = prompts.turn(a_call(question=question), ())[1].content
+        assert prompts.question_of(first) == question
+
+
+def test_many_documents_are_listed_as_largest_and_sample() -> None:
+    """The manifest in the first message stays short, and the largest documents are in it."""
+    entries = [Entry(f"{n}.txt", n if n != 17 else 10**6, 1, 0) for n in range(1_000)]
+    chosen = prompts.chosen(entries)
+    assert len(chosen) == prompts.SHOWN_ENTRIES
+    assert Entry("17.txt", 10**6, 1, 0) in chosen
+    assert list(chosen) == sorted(chosen, key=lambda e: int(e.path[:-4]))
