@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer._coercion import bool_flag_type_descriptor
+from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command_from_info, get_group
 from typer.models import CommandInfo
 
@@ -128,6 +129,9 @@ class Commands(TyperGroup):
             )
         return super().parse_args(ctx, args)
 
+    def get_help_option(self, ctx: Context) -> Any:
+        return _as_typed(super().get_help_option(ctx))
+
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(command.name, command.help) for command in commands()])
@@ -153,6 +157,9 @@ class _Command(TyperCommand):
     """A command whose help is made of the table: grouped, `-h` the common options only."""
 
     described: Command
+
+    def get_help_option(self, ctx: Context) -> Any:
+        return _as_typed(super().get_help_option(ctx))
 
     def format_usage(self, ctx: Context, formatter: HelpFormatter) -> None:
         formatter.write_usage(ctx.command_path, f"[OPTIONS] {self.described.operands}".rstrip())
@@ -202,7 +209,7 @@ def _parser(command: Command) -> ClickCommand:
     made.described = command
     made.params.append(_short_help())
     for parameter in made.params:
-        parameter._runtime_param = _AS_TYPED  # type: ignore[attr-defined]
+        _as_typed(parameter)
     return made
 
 
@@ -213,7 +220,9 @@ class _AsTyped:
         return value
 
 
-_AS_TYPED = _AsTyped()
+def _as_typed(parameter: Any) -> Any:
+    parameter._runtime_param = _AsTyped()
+    return parameter
 
 
 def _parameter(name: str, annotation: Any, info: Any, default: Any) -> inspect.Parameter:
@@ -236,7 +245,7 @@ def _typed(option: Option) -> tuple[Any, Any, Any]:
 
 
 def _short_help() -> Any:
-    from typer.core import TyperOption
+    """`-h`. Typer's own help option stays `--help`; this one sets a mark and prints the same help through it."""
 
     def show(ctx: Context, param: Any, value: bool) -> None:
         if value and not ctx.resilient_parsing:
@@ -244,19 +253,16 @@ def _short_help() -> Any:
             typer.echo(ctx.get_help())
             raise typer.Exit(0)
 
-    from typer._coercion import resolve_type_descriptor
-
-    info = typer.Option("-h")
-    return TyperOption(
+    option = TyperOption(
         param_decls=["short_help", "-h"],
-        type_descriptor=resolve_type_descriptor(annotation=bool, parameter_info=info),
+        type_descriptor=bool_flag_type_descriptor(),
         is_flag=True,
         is_eager=True,
         expose_value=False,
         hidden=True,
-        default=False,
         callback=show,
     )
+    return _as_typed(option)
 
 
 def _call(command: Command, arguments: list[str], options: dict[str, Any]) -> int:

@@ -71,7 +71,8 @@ def resolve(
     project file begins, default the working directory. Raises `UsageError` for a flag, `ConfigError` for the rest.
     """
     environ = os.environ if environ is None else environ
-    told = Layer({name: parse(name, raw, _flag(name)) for name, raw in flags.items()}, {n: _flag(n) for n in flags})
+    origins_of_flags = {name: _flag(name, raw) for name, raw in flags.items()}
+    told = Layer({n: parse(n, raw, origins_of_flags[n]) for n, raw in flags.items()}, origins_of_flags)
     variables_layer, warnings = _from_environment(environ)
     project, own, files = _from_files(config_file, environ, folder or Path.cwd())
     _only_lower(project, own)
@@ -84,8 +85,9 @@ def resolve(
     return Resolved(Settings(**values), origins, tuple(files), tuple(warnings))
 
 
-def _flag(name: str) -> str:
-    return spelling_of(name).flags[-1]
+def _flag(name: str, raw: Any = None) -> str:
+    spelling = spelling_of(name)
+    return spelling.negation if raw is False and spelling.negation else spelling.flags[-1]
 
 
 def _settle_rivals(values: dict[str, Any], origins: dict[str, str]) -> None:
