@@ -20,14 +20,15 @@ from functools import cached_property
 from .call import Completion, Message, Purpose
 from .errors import ModelError, RlmError
 from .events import CompletionFinished, CompletionStarted, Event, LimitHit, NoticeGiven
+from .fold import add_cost
 from .ledger import InputEstimate, Ledger, Need, Refusal, Reservation, StopReason, Usage
 from .models import Model
 
 Emit = Callable[[Event, str | None], None]
-"""Puts an event on the run's stream; the second argument is the call's address."""
+"""Puts an event on the run's stream, under the address of the call it belongs to."""
 
 OUTPUT_LIMIT: dict[Purpose, int] = {"iteration": 16_000, "direct": 16_000, "sub": 8_000, "landing": 3_000}
-"""Tokens a reply may have, by purpose; the model's own maximum where that is less. Reservations are computed from it."""
+"""Tokens a reply may have, by purpose, or the model's own maximum. Reservations are computed from it."""
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
 OUT_OF_TIME = Refusal(StopReason.TIMEOUT, "the time limit is reached")
@@ -37,19 +38,8 @@ LANDING_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """What a call and all calls below it used. `cost_usd` None = unknown."""
-
-    usage: Usage = Usage()
-    cost_usd: float | None = 0.0
-
-    def add(self, usage: Usage, cost_usd: float | None) -> Account:
-        return Account(self.usage + usage, _sum(self.cost_usd, cost_usd))
-
-
-@dataclass(frozen=True, slots=True)
 class Deadline:
-    """When ordinary requests end (`soft`) and when everything ends (`hard`): seconds of `time.monotonic`, None = never."""
+    """When ordinary requests end (`soft`), when everything ends (`hard`). Seconds of `time.monotonic`, None = never."""
 
     soft: float | None
     hard: float | None
@@ -76,7 +66,6 @@ class Dispatch:
         self.ledger = ledger
         self.deadline = deadline
         self.retried = 0
-        self.accounts: dict[str, Account] = {}
         self._emit = emit
         self._retries = retries
         self._request_timeout_s = request_timeout_s
@@ -215,7 +204,7 @@ class Dispatch:
         """Cut short on our side: what the provider bills is not known, so it counts whole."""
         known = request.model.price is not None
         self._settle(reservation, Usage(), at_ceiling=known)
-        request.wasted_usd = _sum(request.wasted_usd, reservation.ceiling.usd if known else None)
+        request.wasted_usd = add_cost(request.wasted_usd, reservation.ceiling.usd if known else None)
 
     def _backoff(self, error: ModelError, attempt: int) -> float:
         """Seconds to wait: what the server asked for, else exponential with full jitter in its upper half."""
@@ -237,7 +226,7 @@ class Dispatch:
         )
 
     def _finished(self, request: _Request, completion: Completion, attempt: int, seconds: float) -> None:
-        cost = _sum(price_of(request.model, completion), request.wasted_usd)
+        cost = add_cost(price_of(request.model, completion), request.wasted_usd)
         self._record(request, completion, cost, attempt, seconds)
 
     def _failed(self, request: _Request, error: RlmError, attempt: int) -> None:
@@ -254,10 +243,6 @@ class Dispatch:
         error: str | None = None,
     ) -> None:
         """On the stream, and so on disk, before anybody uses the reply: it is paid for."""
-        address = request.call
-        while address:
-            self.accounts[address] = self.accounts.get(address, Account()).add(completion.usage, cost_usd)
-            address = address.rpartition(".")[0]
         self._emit(
             CompletionFinished(
                 request=request.hash,
@@ -275,10 +260,6 @@ class Dispatch:
             ),
             request.call,
         )
-
-
-def _sum(a: float | None, b: float | None) -> float | None:
-    return None if a is None or b is None else a + b
 
 
 @dataclass

@@ -11,7 +11,7 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO
 
@@ -19,7 +19,7 @@ from . import models, read, sandbox
 from .corpus import Corpus, CorpusBuilder
 from .dispatch import OUTPUT_LIMIT, Emit
 from .errors import SourceError, UsageError
-from .events import CorpusLoaded
+from .events import CorpusLoaded, Reading
 from .ledger import Limits
 from .models import Model
 from .settings import Settings
@@ -113,20 +113,27 @@ def connect_models(job: Job) -> Models:
         "environ": job.environ,
     }
     root = models.connect(choice.name, **settings)
-    sub = models.connect(s.sub_model, **settings) if s.sub_model and s.sub_model != choice.name else root
+    sub_name = s.sub_model or choice.sub
+    sub = root if sub_name == choice.name else models.connect(sub_name, **settings)
     others = {name: models.connect(name, **settings) for name in s.subcall_models}
     return Models(root, sub, others, choice.fallback)
 
 
-async def read_documents(job: Job, emit: Emit) -> Documents:
-    """Read every source into one corpus.
+async def read_documents(job: Job, emit: Emit, warm_up: Callable[[], None] = lambda: None) -> Documents:
+    """Read every source into one corpus. `warm_up` is called once, after the first document: there is something to ask.
 
     Raises `SourceError` when nothing is readable, or with `strict_input` when something is not.
     """
     loop = asyncio.get_running_loop()
-    stop = threading.Event()
+    stop, warmed = threading.Event(), threading.Event()
     rules = read.Rules(job.settings.globs, job.settings.types, job.settings.unrestricted)
     builder = CorpusBuilder()
+
+    def progress(reading: Reading) -> None:
+        if reading.files and not warmed.is_set():
+            warmed.set()
+            warm_up()
+        loop.call_soon_threadsafe(emit, reading, None)
 
     def gather() -> tuple[Corpus, read.Manifest]:
         manifest = read.gather(
@@ -134,7 +141,7 @@ async def read_documents(job: Job, emit: Emit) -> Documents:
             rules,
             builder,
             stdin=job.stdin or (sys.stdin.buffer if sys.stdin else None),
-            progress=lambda reading: loop.call_soon_threadsafe(emit, reading, None) and None,
+            progress=progress,
             stop=stop,
         )
         return builder.finish(), manifest
@@ -148,6 +155,8 @@ async def read_documents(job: Job, emit: Emit) -> Documents:
         raise
     documents = Documents(corpus, manifest)
     _require_something(documents)
+    if not warmed.is_set():
+        warm_up()
     if job.settings.strict_input:
         _require_everything(documents)
     return documents

@@ -18,42 +18,18 @@ from typing import Any
 
 from . import __version__, evidence, models, prepare, trace
 from .errors import LimitReached, RlmError
-from .events import CitationChecked, Event, NoticeGiven, RunFinished, RunStarted
-from .fold import RunState, Standing
+from .events import CitationChecked, NoticeGiven, RunFinished, RunStarted
+from .fold import Standing
 from .ledger import StopReason
 from .prepare import Documents, Job, Models
 from .result import Answer, Citation, ErrorReport, ModelUsage, Notice, Result, Status, answer_text, exit_code
 from .run import Run
 from .sandbox import Sandbox
+from .stream import Reader, Stream
 
 KERNEL_ENFORCED = ("linux-strict", "macos-seatbelt")
 CLOSING_S = 2.0
 """Seconds that connections get to close after an interrupt."""
-
-Reader = Callable[[trace.Written], None]
-"""Takes every event as it happens: a view, or the printer of `--jsonl`."""
-
-
-class Stream:
-    """Where events go: stamped and journaled by the trace, folded into the state, handed to the readers."""
-
-    def __init__(self, readers: Sequence[Reader]) -> None:
-        self.trace = trace.Trace("", {})
-        self.state = RunState()
-        self._readers = readers
-        self._started = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._started
-
-    def emit(self, event: Event, call: str | None = None) -> None:
-        written = self.trace.write(event, call, self.seconds)
-        self.state.apply(written.stamped)
-        for reader in self._readers:
-            reader(written)
-        for lost in written.lost:
-            self.emit(NoticeGiven("sink_lost", lost))
 
 
 @dataclass
@@ -124,7 +100,7 @@ class _Question:
         if self.mode == "rlm":
             self.sandbox = await prepare.open_sandbox(self.job)
         self._begin()
-        self.run = Run(self.job, self.models, self.documents, self.sandbox, self.stream.emit)
+        self.run = Run(self.job, self.models, self.documents, self.sandbox, self.stream)
         answer = await self.run.answer(self.mode)
         if answer.partial and self.job.settings.on_limit == "fail":
             raise LimitReached(answer.stop_reason)
@@ -146,7 +122,7 @@ class _Question:
         name = self.folder.name if self.folder is not None else trace.run_id(time.time())
         extra = Path(s.trace) if s.trace else None
         secrets = models.secrets(self.models.all)
-        self.stream.trace = trace.open_run(self.folder, name, extra, secrets)
+        self.stream.trace = trace.open_run(self.folder, name, extra, frozenset(secrets))
         self.stream.emit(
             RunStarted(
                 question=self.job.question,
@@ -171,7 +147,9 @@ class _Question:
         if self.models.root.name == models.OFFLINE:
             how = models.HOW_TO_CHOOSE if self.models.fallback else ""
             found.append(
-                NoticeGiven("no_language_model", f"no language model was used: sentences are ranked by words. {how}".strip())
+                NoticeGiven(
+                    "no_language_model", f"no language model was used: sentences are ranked by words. {how}".strip()
+                )
             )
         if self.job.settings.max_budget is not None:
             for model in self.models.all:
@@ -209,7 +187,9 @@ class _Question:
         missing = sorted(n for n in used if not 1 <= n <= len(citations))
         if citations and missing:
             marks = ", ".join(f"[{n}]" for n in missing)
-            self.stream.emit(NoticeGiven("citation_missing", f"the answer refers to {marks}, for which no quote was given"))
+            self.stream.emit(
+                NoticeGiven("citation_missing", f"the answer refers to {marks}, for which no quote was given")
+            )
         return tuple(citations)
 
     async def _close(self) -> None:
@@ -281,7 +261,9 @@ class _Question:
         }
 
     def _subcalls(self) -> dict[str, int]:
-        below = [call for call in self.stream.state.calls.values() if call.parent is not None and call.finished]
+        below = [
+            call for call in self.stream.state.calls.values() if call.parent is not None and call.ended is not None
+        ]
         failed = sum(call.standing is Standing.FAILED for call in below)
         return {"ok": len(below) - failed, "failed": failed, "retried": self.stream.state.totals.retries}
 
@@ -320,4 +302,3 @@ def _status(ending: Ending) -> tuple[Status, StopReason]:
     if answer.partial:
         return Status.PARTIAL, answer.stop_reason
     return (Status.COMPLETE if answer.found else Status.NOT_FOUND), StopReason.FINAL
-

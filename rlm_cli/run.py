@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from . import loop, prompts, reply
 from .call import Call, Complete, Completion, Entry, Execute, Message, Output, Preview, Purpose
 from .corpus import Corpus, CorpusBuilder
-from .dispatch import OUTPUT_LIMIT, OUT_OF_TIME, Account, Deadline, Dispatch, Emit
+from .dispatch import OUT_OF_TIME, OUTPUT_LIMIT, Deadline, Dispatch
 from .errors import ConfigError, LimitReached, ModelError, RlmError
 from .events import (
     CallFinished,
@@ -33,6 +34,7 @@ from .models import Model
 from .prepare import CHARS_PER_TOKEN, Documents, Job, Models
 from .result import Answer, Status, answer_text
 from .sandbox import Context, Failed, Query, Repl, Sandbox, Span
+from .stream import Stream
 
 SUB_CHARS = 100_000
 """Characters advised for a sub-prompt, less where the sub-LM's window is smaller."""
@@ -45,17 +47,25 @@ GRACE_S = 1.0
 class Run:
     """The calls of one run, over documents that were read, in a sandbox that was opened."""
 
-    def __init__(self, job: Job, models: Models, documents: Documents, sandbox: Sandbox | None, emit: Emit) -> None:
+    def __init__(
+        self,
+        job: Job,
+        models: Models,
+        documents: Documents,
+        sandbox: Sandbox | None,
+        stream: Stream,
+    ) -> None:
         self.job = job
         self.models = models
         self.documents = documents
         self.sandbox = sandbox
-        self.emit = emit
+        self.emit = stream.emit
+        self.state = stream.state
         self.ledger = Ledger(job.limits)
         self.dispatch = Dispatch(
             self.ledger,
             Deadline.after(job.settings.timeout),
-            emit,
+            stream.emit,
             retries=job.settings.retries,
             request_timeout_s=job.settings.request_timeout,
         )
@@ -147,8 +157,9 @@ class Run:
         timeout = None if left is None else max(left, 0.0) + GRACE_S
         assert self._fatal is not None
         running = asyncio.ensure_future(repl.execute(code, subcalls=subcalls, timeout_s=timeout))
+        ends: list[asyncio.Future[Any]] = [running, self._fatal]
         try:
-            await asyncio.wait([running, self._fatal], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if self._fatal.done():
                 raise self._fatal.result()
             output = running.result()
@@ -310,8 +321,8 @@ class Run:
         self._close_call(address, status, answer_text(answer.value))
 
     def _close_call(self, address: str, status: Status, text: str) -> None:
-        account = self.dispatch.accounts.get(address, Account())
-        self.emit(CallFinished(str(status), text, account.usage, account.cost_usd), address)
+        usage, cost = self.state.calls[address].subtree()
+        self.emit(CallFinished(str(status), text, usage, cost), address)
 
     def _address(self, parent: Call) -> str:
         self._children[parent.address] = self._children.get(parent.address, 0) + 1

@@ -40,7 +40,9 @@ def reserve(ledger: Ledger, asked: Need) -> Reservation:
 def test_price_counts_cached_and_written_tokens_at_their_own_price() -> None:
     """Cached and cache-written tokens are part of the input and priced by themselves."""
     price = Price(input=3.0, output=15.0, cached=0.3, cache_write=3.75)
-    usage = Usage(input_tokens=1_000_000, output_tokens=100_000, cached_input_tokens=500_000, cache_write_tokens=100_000)
+    usage = Usage(
+        input_tokens=1_000_000, output_tokens=100_000, cached_input_tokens=500_000, cache_write_tokens=100_000
+    )
     assert price.cost(usage) == pytest.approx(0.4 * 3.0 + 0.5 * 0.3 + 0.1 * 3.75 + 0.1 * 15.0)
     assert price.input_ceiling == 3.75
 
@@ -135,7 +137,9 @@ def test_the_cap_is_never_exceeded_and_nobody_waits_for_nothing(seed: int, cap: 
     flying: list[tuple[Reservation, Need]] = []
     for _ in range(80):
         call = f"0.{rng.randrange(4)}"
-        asked = Need(call, rng.randrange(1, 20_000), rng.randrange(200, 8_000), rate, rng.choice([0, 1_000]), rng.random() < 0.2)
+        asked = Need(
+            call, rng.randrange(1, 20_000), rng.randrange(200, 8_000), rate, rng.choice([0, 1_000]), rng.random() < 0.2
+        )
         answer = ledger.reserve(asked)
         if isinstance(answer, Reservation):
             flying.append((answer, asked))

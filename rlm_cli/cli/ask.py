@@ -1,8 +1,8 @@
 """`rlm ask`: the command line's words into a `Job`, a view beside the run, the answer on stdout at its end.
 
-stdout is the answer and nothing else: the view is off the screen before the first byte of it is written. Signals are taken by the
-event loop: the first one cancels the run, which then closes its journal and says how far it came; the second ends the
-process at once.
+stdout is the answer and nothing else: the view is off the screen before the first byte of it is written. Signals are
+taken by the event loop: the first one cancels the run, which then closes its journal and says how far it came; the
+second ends the process at once.
 """
 
 from __future__ import annotations
@@ -212,7 +212,9 @@ def _put(text: str, output: str | None) -> None:
             Path(draft).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise UsageError(f"{output} cannot be written", why=error.strerror or "", hint="the run is kept: rlm show") from error
+        raise UsageError(
+            f"{output} cannot be written", why=error.strerror or "", hint="the run is kept: rlm show"
+        ) from error
 
 
 def _umask() -> int:

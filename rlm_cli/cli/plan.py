@@ -19,7 +19,9 @@ def plan_text(job: Job, models: Models, documents: Documents, mode: str, level: 
     """The plan, some lines; ends in a newline. `level`: what the sandbox proved, or why none is needed."""
     lines = [*_listed(job, documents), _size(documents)]
     lines += [f"skipped  {one_line(s.path)}: {one_line(s.reason)}" for s in documents.manifest.skipped]
-    lines += [f"excluded {number:,} by {one_line(rule)}" for rule, number in sorted(documents.manifest.excluded.items())]
+    lines += [
+        f"excluded {number:,} by {one_line(rule)}" for rule, number in sorted(documents.manifest.excluded.items())
+    ]
     lines.append(_setup(job, models, mode, level))
     endpoints = dict.fromkeys(m.endpoint for m in models.all if m.endpoint)
     lines.append("sends text to  " + (" · ".join(endpoints) or "nobody: no language model is used"))
@@ -72,4 +74,6 @@ def _cost(job: Job, models: Models) -> str:
     budget = job.settings.max_budget
     high = f"high {usd(budget)} (your --max-budget)" if budget is not None else "no cap (--max-budget none)"
     unknown = [model.name for model in models.all if model.price is None]
-    return f"cost   {high}" + (f"; the price of {', '.join(unknown)} is not known and is not held by it" if unknown else "")
+    return f"cost   {high}" + (
+        f"; the price of {', '.join(unknown)} is not known and is not held by it" if unknown else ""
+    )

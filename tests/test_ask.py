@@ -1,0 +1,454 @@
+"""`rlm ask` end to end: the installed command, real documents, the real sandbox, litellm, HTTP to a scripted server."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import BIN, Rlm
+from scripted import SENTINEL_KEY, Reply, ScriptedServer
+
+Write = Callable[[str, str], Path]
+ROOT = Path(__file__).resolve().parent.parent
+ACME = "\n".join(
+    [f"Clause {n}. Nothing of note." for n in range(1, 40)] + ["Either party may terminate on thirty days' notice."]
+)
+
+
+def block(code: str) -> str:
+    return f"I look.\n```repl\n{code}\n```"
+
+
+def is_root(request: dict[str, Any]) -> bool:
+    return str(request["messages"][0]["role"]) == "system"
+
+
+def script(
+    *root: str | Reply, sub: Callable[[str], str | Reply] = lambda prompt: "ok"
+) -> Callable[[dict[str, Any]], str | Reply]:
+    """Root replies in order, sub-calls by a function of their prompt."""
+    replies = list(root)
+
+    def answer(request: dict[str, Any]) -> str | Reply:
+        if is_root(request):
+            return replies.pop(0)
+        return sub(str(request["messages"][-1]["content"]))
+
+    return answer
+
+
+def ask(rlm: Rlm, server: ScriptedServer, *words: str, **more: Any) -> tuple[int, str, str]:
+    ran = rlm(
+        "ask", "-m", "openai/scripted", "--max-budget", "none", *words, env=server.env | {"HOME": str(rlm.home)}, **more
+    )
+    return ran.code, ran.out, ran.err
+
+
+def result_of(out: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def test_a_question_is_answered_with_a_located_quote(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """The whole way: manifest to the model, code in the REPL, a sub-call, FINAL, a quote with its line on stdout."""
+    write("acme.txt", ACME)
+    write("birch.txt", "Birch has no such clause.\n")
+    replies = script(
+        block("hits = [l for l in docs['docs/acme.txt'].lines if 'notice' in l]\nprint(hits)"),
+        block(
+            "said = llm_query(hits[0] + '\\n\\nHow many days?')\n"
+            "FINAL('Thirty days: ' + said + ' [1]', quotes=[('docs/acme.txt', \"on  thirty days' notice\")])"
+        ),
+        sub=lambda prompt: "30",
+    )
+    with ScriptedServer(replies) as server:
+        code, out, err = ask(rlm, server, "--mode", "rlm", "How long is the notice?", "docs", cwd=tmp_path)
+    assert (code, err.count("complete")) == (0, 1), err
+    assert out == "Thirty days: 30 [1]\n\n[1] docs/acme.txt:40  “on thirty days' notice”\n"
+    manifest = server.requests[0].prompt
+    assert "docs/acme.txt" in manifest
+    assert 'original query: "How long is the notice?"' in manifest
+
+
+def test_json_has_every_key(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """`--json` is one object with the keys of rlm.result/1, and the trace ends with the same object."""
+    write("a.txt", ACME)
+    with ScriptedServer(script(block('FINAL("x [1]", quotes=["thirty days", "nowhere at all"])'))) as server:
+        code, out, _ = ask(rlm, server, "--mode", "rlm", "--json", "Q?", "docs/a.txt", cwd=tmp_path)
+    result = result_of(out)
+    assert set(result) == set(
+        "schema status stop_reason exit_code question answer found citations coverage mode samples usage subcalls"
+        " limits models sandbox run trace started duration_s notices error rlm_version".split()
+    )
+    assert (code, result["exit_code"], result["status"], result["answer"]) == (0, 0, "complete", "x [1]")
+    assert [c["located"] for c in result["citations"]] == ["exact", "no"]
+    assert result["citations"][0]["lines"] == [40, 40]
+    assert set(result["citations"][1]) == {"n", "path", "page", "lines", "quote", "located", "difference", "matches"}
+    assert result["usage"]["cost_usd"] is None
+    assert result["usage"]["cost_known"] is False
+    assert result["sandbox"] == {"name": "process", "level": "linux-strict"}
+    trace = [json.loads(line) for line in Path(result["trace"]).read_text().splitlines()]
+    assert trace[-1]["type"] == "run.finished"
+    assert trace[-1]["result"] == result
+    assert [event["seq"] for event in trace] == list(range(len(trace)))
+    assert json.loads((Path(result["trace"]).parent / "result.json").read_text()) == result
+
+
+def test_jsonl_streams_the_trace(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """`--jsonl` prints every event of the trace; the last line holds the result."""
+    write("a.txt", ACME)
+    with ScriptedServer(script(block("print(1)"), block("FINAL(7)"))) as server:
+        code, out, _ = ask(rlm, server, "--mode", "rlm", "--jsonl", "--trace", "copy.jsonl", "Q?", "docs", cwd=tmp_path)
+    lines = out.splitlines()
+    events = [json.loads(line) for line in lines]
+    assert code == 0
+    assert events[-1]["result"]["answer"] == "7"
+    kinds = [event["type"] for event in events if event["type"] != "blob"]
+    assert kinds[:4] == ["run.started", "corpus.loaded", "call.started", "iteration.started"]
+    assert kinds[-2:] == ["call.finished", "run.finished"]
+    assert (tmp_path / "copy.jsonl").read_text().splitlines() == lines
+
+
+def test_a_short_text_is_answered_in_one_call(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """Mode auto asks once with the whole text, question after it, and says so."""
+    write("a.txt", "The notice period is thirty days.\n")
+    with ScriptedServer(["Thirty days [1].\n> The notice period is thirty days."]) as server:
+        code, out, err = ask(rlm, server, "How long?", "docs/a.txt", cwd=tmp_path)
+    assert (code, out) == (0, "Thirty days [1].\n\n[1] docs/a.txt:1  “The notice period is thirty days.”\n")
+    assert "one call" in err
+    assert server.requests[0].prompt.rstrip().endswith("Question: How long?")
+
+
+def test_not_found_is_no_error(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """FINAL(None): exit 0, status not_found."""
+    write("a.txt", "Nothing here.\n")
+    with ScriptedServer(["NOT FOUND"]) as server:
+        code, out, _ = ask(rlm, server, "--json", "How long?", "docs/a.txt", cwd=tmp_path)
+    result = result_of(out)
+    assert (code, result["status"], result["answer"], result["found"]) == (0, "not_found", None, False)
+
+
+def test_stdin_is_read_when_piped(rlm: Rlm) -> None:
+    """`journalctl | rlm ask …`: no source, lines are cited as -:N."""
+    with ScriptedServer(["At noon [1].\n> error at noon"]) as server:
+        code, out, _ = ask(rlm, server, "When?", stdin="fine\nerror at noon\nfine\n")
+    assert (code, out) == (0, "At noon [1].\n\n[1] -:2  “error at noon”\n")
+
+
+def test_batches_run_concurrently_and_in_order(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """llm_query_batched: results in order, -j requests in flight."""
+    write("a.txt", ACME)
+    code_ = "FINAL(' '.join(llm_query_batched([f'n{i}' for i in range(12)])))"
+
+    def sub(prompt: str) -> Reply:
+        return Reply(prompt.upper(), delay_s=0.15)
+
+    with ScriptedServer(script(block(code_), sub=sub)) as server:
+        code, out, _ = ask(rlm, server, "--mode", "rlm", "-j", "6", "Q?", "docs", cwd=tmp_path)
+    assert (code, out.split()) == (0, [f"N{i}" for i in range(12)])
+    assert server.most_in_flight == 6
+
+
+def test_a_failed_subcall_raises_in_the_repl(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """A failure never becomes answer text: it is an exception with the results that came."""
+    write("a.txt", ACME)
+    code_ = (
+        "try:\n    llm_query_batched(['good', 'bad'])\nexcept Exception as e:\n"
+        "    FINAL([type(e).__name__, e.results[0]])"
+    )
+
+    def sub(prompt: str) -> str | Reply:
+        return Reply("context too odd", status=400) if prompt == "bad" else prompt
+
+    with ScriptedServer(script(block(code_), sub=sub)) as server:
+        code, out, err = ask(rlm, server, "--mode", "rlm", "--json", "Q?", "docs", cwd=tmp_path)
+    result = result_of(out)
+    assert json.loads(result["answer"]) == ["SubcallError", "good"]
+    assert result["subcalls"] == {"ok": 1, "failed": 1, "retried": 0}
+
+
+def test_recursion_gives_children_a_repl_of_their_own(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """rlm_query at --max-depth 2: the child sees its slice only, and fan-out with one slot does not deadlock."""
+    write("a.txt", ACME)
+
+    def answer(request: dict[str, Any]) -> str:
+        text = str(request["messages"][1]["content"]) if is_root(request) else ""
+        if 'original query: "Q?"' in text:
+            return block("FINAL(rlm_query_batched(['count', 'count'], [context[:100], context[:50]]))")
+        if 'original query: "count"' in text:
+            return block("FINAL(llm_query(str(len(context))))")
+        return str(request["messages"][-1]["content"]) + "!"
+
+    with ScriptedServer(answer) as server:
+        code, out, err = ask(
+            rlm, server, "--mode", "rlm", "--max-depth", "2", "-j", "1", "--json", "Q?", "docs/a.txt", cwd=tmp_path
+        )
+    assert code == 0, err
+    result = result_of(out)
+    assert json.loads(result["answer"]) == ["100!", "50!"]
+    starts = [json.loads(line) for line in Path(result["trace"]).read_text().splitlines()]
+    calls = {(e["call"], e["kind"]) for e in starts if e["type"] == "call.started"}
+    assert calls == {("0", "root"), ("0.1", "rlm"), ("0.2", "rlm"), ("0.1.1", "llm"), ("0.2.1", "llm")}
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--max-subcalls", "1"], "max_subcalls"),
+        (["--max-iterations", "1"], "max_iterations"),
+        (["--max-tokens", "30000"], "max_tokens"),
+    ],
+)
+def test_limits_land_with_a_partial_answer(
+    rlm: Rlm, write: Write, tmp_path: Path, flags: list[str], reason: str
+) -> None:
+    """A limit ends in a partial answer on stdout, exit 6, its quotes kept; --on-limit fail leaves stdout empty."""
+    write("a.txt", ACME)
+
+    def answer(request: dict[str, Any]) -> str:
+        if not is_root(request):
+            return "seen " * 200
+        if "The work ends here" in str(request["messages"][-1]["content"]):
+            return block('FINAL("Part [1]", quotes=["thirty days"])')
+        return block("x = llm_query('a')\ny = llm_query('b')\nprint(x, y)")
+
+    for on_limit in ("answer", "fail"):
+        with ScriptedServer(answer) as server:
+            code, out, err = ask(
+                rlm, server, "--mode", "rlm", *flags, "--on-limit", on_limit, "--json", "Q?", "docs", cwd=tmp_path
+            )
+        result = result_of(out)
+        assert (code, result["exit_code"], result["status"]) == (6, 6, "partial"), err
+        assert result["stop_reason"] == reason
+        assert result["answer"] == ("Part [1]" if on_limit == "answer" else None)
+        assert (result["error"] is None) == (on_limit == "answer")
+
+
+def test_the_time_limit_lands_too(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """--timeout: a slow sub-call is cut, the landing has its own time, exit 6."""
+    write("a.txt", ACME)
+
+    def answer(request: dict[str, Any]) -> str | Reply:
+        if not is_root(request):
+            return Reply("late", delay_s=30)
+        if "The work ends here" in str(request["messages"][-1]["content"]):
+            return block('FINAL("In time")')
+        return block("print(llm_query('a'))")
+
+    with ScriptedServer(answer) as server:
+        code, out, err = ask(rlm, server, "--mode", "rlm", "--timeout", "12s", "Q?", "docs", cwd=tmp_path)
+    assert (code, out) == (6, "In time\n"), err
+    assert "timeout" in err
+
+
+def test_the_budget_holds_over_the_whole_tree(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """With a price from the configuration the cap is never exceeded, and the landing fits under it."""
+    write("a.txt", ACME)
+
+    def answer(request: dict[str, Any]) -> str | Reply:
+        usage = {"prompt_tokens": 2_000, "completion_tokens": 500, "total_tokens": 2_500}
+        if not is_root(request):
+            return Reply("seen", usage=usage)
+        if "The work ends here" in str(request["messages"][-1]["content"]):
+            return Reply(block('FINAL("Part")'), usage=usage)
+        return Reply(block("for i in range(50):\n    llm_query(str(i))"), usage=usage)
+
+    with ScriptedServer(answer) as server:
+        config = tmp_path / "config.toml"
+        config.write_text(
+            f'[models.mine]\nmodel = "openai/scripted"\napi_base = "{server.base_url}"\nwindow = 64000\nmax_output = 2000\n'
+            "price = { input = 1.0, output = 10.0 }\n[keys]\nmine = { env = 'MY_KEY' }\n"
+        )
+        ran = rlm(
+            "ask", "--config", str(config), "-m", "mine", "-b", "0.20", "--mode", "rlm", "--json", "Q?", "docs",
+            env={"MY_KEY": SENTINEL_KEY}, cwd=tmp_path,
+        )  # fmt: skip
+    result = result_of(ran.out)
+    assert (ran.code, result["stop_reason"], result["answer"]) == (6, "max_budget", "Part"), ran.err
+    assert 0.1 < result["usage"]["cost_usd"] <= 0.20
+    assert result["usage"]["cost_known"] is True
+
+
+def test_what_cannot_work_fails_before_any_call(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """Nothing readable is 4, a missing key 3, no source 2; stdout stays empty and no request is made."""
+    write("empty.txt", "")
+    with ScriptedServer([]) as server:
+        code, out, err = ask(rlm, server, "Q?", "docs", cwd=tmp_path)
+        assert (code, out) == (4, "")
+        assert "nothing to read" in err
+        code, out, err = ask(rlm, server, "Q?")
+        assert (code, out) == (2, "")
+        ran = rlm("ask", "-m", "anthropic/claude-opus-4-5", "Q?", "docs", cwd=tmp_path)
+        assert (ran.code, ran.out) == (3, "")
+        assert "ANTHROPIC_API_KEY" in ran.err
+        assert server.requests == []
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [(401, 3), (404, 3), (400, 5)])
+def test_provider_errors_have_their_exit_codes(
+    rlm: Rlm, write: Write, tmp_path: Path, status: int, exit_code: int
+) -> None:
+    """A wrong key ends the run at once with 3, another refusal with 5; the key shows up nowhere."""
+    write("a.txt", ACME)
+    with ScriptedServer(lambda request: Reply(f"bad key {SENTINEL_KEY}", status=status)) as server:
+        code, out, err = ask(rlm, server, "--mode", "rlm", "Q?", "docs", cwd=tmp_path)
+    assert (code, out) == (exit_code, ""), err
+    assert len(server.requests) == 1
+    assert "Traceback" not in err
+    assert SENTINEL_KEY not in err + rlm.everything()
+
+
+def test_rate_limits_are_waited_out(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """429 with Retry-After is retried after that time, and counted."""
+    write("a.txt", "short")
+    replies = [Reply("slow down", status=429, headers={"Retry-After": "1"}), "Fine."]
+    with ScriptedServer(replies) as server:
+        code, out, err = ask(rlm, server, "--json", "Q?", "docs", cwd=tmp_path)
+    assert (code, result_of(out)["subcalls"]["retried"]) == (0, 1)
+    assert server.requests[1].at - server.requests[0].at >= 1
+    assert "waiting 1 s" in err
+
+
+def test_the_key_is_nowhere(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """Not in outputs, not in the trace, not in the REPL."""
+    write("a.txt", ACME)
+    look = block("import os\nprint(dict(os.environ))\nprint([k for k in globals()])\nFINAL('seen')")
+    with ScriptedServer(script(look)) as server:
+        code, out, err = ask(rlm, server, "--mode", "rlm", "-v", "Q?", "docs", cwd=tmp_path)
+    assert code == 0, err
+    assert SENTINEL_KEY not in out + err + rlm.everything()
+    assert server.requests[0].headers["authorization"].endswith(SENTINEL_KEY)
+
+
+def test_control_characters_never_reach_the_terminal(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """Escape sequences of documents and models are removed from both streams."""
+    write("a.txt", "evil \x1b]52;c;aGk=\x07 title \x1b]0;owned\x07 text\n")
+    with ScriptedServer(["\x1b[2Jred \x1b[31malert\x9b31m [1]\n> evil \x1b]52;c;aGk=\x07 title"]) as server:
+        code, out, err = ask(rlm, server, "-v", "Q?", "docs", cwd=tmp_path)
+    assert code == 0
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", out + err)
+    assert "red alert" in out
+
+
+def test_output_file_is_whole_or_not_there(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """-o writes the answer to the file and nothing to stdout."""
+    write("a.txt", "short")
+    with ScriptedServer(["Fine.", "Fine."]) as server:
+        code, out, _ = ask(rlm, server, "-o", "answer.txt", "Q?", "docs", cwd=tmp_path)
+        assert (code, out, (tmp_path / "answer.txt").read_text()) == (0, "", "Fine.\n")
+        code, out, err = ask(rlm, server, "-o", "no/such/answer.txt", "Q?", "docs", cwd=tmp_path)
+    assert (code, out) == (2, "")
+    assert "cannot be written" in err
+
+
+def test_the_plan_sends_nothing(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """-n shows files, models, endpoint and the most it can cost."""
+    write("a.txt", ACME)
+    write("b.bin", "\0\1\2\3" * 100)
+    with ScriptedServer([]) as server:
+        ran = rlm(
+            "ask", "-n", "-m", "openai/gpt-5", "Which?", "docs", env=server.env | {"HOME": str(rlm.home)}, cwd=tmp_path
+        )
+    assert ran.code == 0, ran.err
+    assert "1 file" in ran.out
+    assert "skipped  docs/b.bin: binary" in ran.out
+    assert "high $1.00 (your --max-budget)" in ran.out
+    assert f"127.0.0.1:{server.port}" in ran.out
+    assert "rlm ask 'Which?' docs" in ran.out
+    assert server.requests == []
+
+
+def start(rlm: Rlm, server: ScriptedServer, *words: str, cwd: Path) -> subprocess.Popen[bytes]:
+    command = [str(BIN), "ask", "-m", "openai/scripted", "--max-budget", "none", "--mode", "rlm", *words]
+    env = rlm.environ(server.env | {"HOME": str(rlm.home)})
+    return subprocess.Popen(
+        command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signals_stop_a_run_in_order(rlm: Rlm, write: Write, tmp_path: Path, number: int, code: int) -> None:
+    """A signal in the middle: stdout empty, what was spent on stderr, the journal closed, no child left."""
+    write("a.txt", ACME)
+    slow = script(block("llm_query('a')"), sub=lambda prompt: Reply("late", delay_s=60))
+    with ScriptedServer(slow) as server:
+        running = start(rlm, server, "Q?", "docs", cwd=tmp_path)
+        wait_for(lambda: len(server.requests) == 2)
+        running.send_signal(number)
+        out, err = running.communicate(timeout=10)
+    assert (running.returncode, out) == (code, b""), err
+    assert b"rlm: stopped" in err
+    assert b"Traceback" not in err
+    [trace] = rlm.state.glob("runs/*/trace.jsonl")
+    last = json.loads(trace.read_text().splitlines()[-1])
+    assert (last["type"], last["result"]["status"]) == ("run.finished", "stopped")
+
+
+def test_a_broken_pipe_is_silent(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """`rlm ask … | true`: exit 0 and nothing on stderr but the summary."""
+    write("a.txt", "short")
+    with ScriptedServer(["Fine. " * 50_000]) as server:
+        running = start(rlm, server, "--mode", "direct", "-q", "Q?", "docs", cwd=tmp_path)
+        assert running.stdout is not None
+        running.stdout.close()
+        assert running.stderr is not None
+        err = running.stderr.read()
+        assert (running.wait(timeout=30), err) == (0, b"")
+
+
+def test_a_full_disk_is_said_and_is_no_success(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """An answer that is not all there must not look like one."""
+    write("a.txt", "short")
+    with ScriptedServer(["Fine."]) as server, Path("/dev/full").open("wb") as full:
+        command = [str(BIN), "ask", "-m", "openai/scripted", "-b", "none", "Q?", "docs"]
+        env = rlm.environ(server.env | {"HOME": str(rlm.home)})
+        ran = subprocess.run(
+            command, cwd=tmp_path, env=env, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert ran.returncode == 70
+    assert b"No space left" in ran.stderr
+    assert b"Traceback" not in ran.stderr
+
+
+def test_without_a_model_sentences_are_ranked_and_that_is_said(rlm: Rlm) -> None:
+    """No key: offline/extractive answers from the README, and says that no language model was used."""
+    ran = rlm("ask", "Which exit code says that a limit ended the run?", str(ROOT / "README.md"))
+    assert ran.code == 0, ran.err
+    assert "no language model" in ran.err
+    assert re.search(r"README\.md:\d+", ran.out)
+    assert "limit" in ran.out
+
+
+def test_nobody_relies_on_it_unseen(rlm: Rlm) -> None:
+    """The silent fallback is refused with CI set and with --json; naming it is fine."""
+    readme = str(ROOT / "README.md")
+    assert rlm("ask", "Q?", readme, env={"CI": "1"}).code == 3
+    assert rlm("ask", "--json", "Q?", readme).code == 3
+    assert rlm("ask", "--json", "-m", "offline/extractive", "What is it?", readme, env={"CI": "1"}).code == 0
+
+
+def test_the_library_gives_the_same_result(write: Write) -> None:
+    """`rlm_cli.ask` is the command without the command line; errors are raised."""
+    import rlm_cli
+
+    path = write("a.txt", "The notice period is thirty days. The rest is silence.\n")
+    result = rlm_cli.ask("How long is the notice period?", [str(path)], model="offline/extractive")
+    assert result.status is rlm_cli.Status.COMPLETE
+    assert "thirty days" in result.text
+    assert result.citations[0].lines == (1, 1)
+    with pytest.raises(rlm_cli.SourceError):
+        rlm_cli.ask("Q?", ["/no/such/file"], model="offline/extractive")
