@@ -7,7 +7,7 @@ what happened, never how it looks. `Stamped` is the envelope; `seq` has no gaps,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .ledger import Usage

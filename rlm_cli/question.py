@@ -1,7 +1,7 @@
 """One question from the command line's words to a `Result`: prepare, run, check the quotes, report.
 
-The only place where an exception becomes a status. Whatever happens, readers get a `run.finished` event whose result is the
-object of `--json`; a run that got as far as its first request has a folder with the journal and `result.json`.
+The only place where an exception becomes a status. Whatever happens, readers get a `run.finished` event whose result
+is the object of `--json`; a run that got as far as its first request has a folder with the journal and `result.json`.
 """
 
 from __future__ import annotations

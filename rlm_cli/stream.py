@@ -1,4 +1,4 @@
-"""The one stream of a run's events: stamped and journaled by the trace, folded into the state, handed to the readers."""
+"""The one stream of a run's events: journaled by the trace, folded into the state, handed to the readers."""
 
 from __future__ import annotations
 

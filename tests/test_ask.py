@@ -21,6 +21,11 @@ ACME = "\n".join(
     [f"Clause {n}. Nothing of note." for n in range(1, 40)] + ["Either party may terminate on thirty days' notice."]
 )
 
+RESULT_KEYS = set(
+    """schema status stop_reason exit_code question answer found citations coverage mode samples usage subcalls limits
+    models sandbox run trace started duration_s notices error rlm_version""".split()
+)
+
 
 def block(code: str) -> str:
     return f"I look.\n```repl\n{code}\n```"
@@ -83,10 +88,7 @@ def test_json_has_every_key(rlm: Rlm, write: Write, tmp_path: Path) -> None:
     with ScriptedServer(script(block('FINAL("x [1]", quotes=["thirty days", "nowhere at all"])'))) as server:
         code, out, _ = ask(rlm, server, "--mode", "rlm", "--json", "Q?", "docs/a.txt", cwd=tmp_path)
     result = result_of(out)
-    assert set(result) == set(
-        "schema status stop_reason exit_code question answer found citations coverage mode samples usage subcalls"
-        " limits models sandbox run trace started duration_s notices error rlm_version".split()
-    )
+    assert set(result) == RESULT_KEYS
     assert (code, result["exit_code"], result["status"], result["answer"]) == (0, 0, "complete", "x [1]")
     assert [c["located"] for c in result["citations"]] == ["exact", "no"]
     assert result["citations"][0]["lines"] == [40, 40]
@@ -168,7 +170,7 @@ def test_a_failed_subcall_raises_in_the_repl(rlm: Rlm, write: Write, tmp_path: P
         return Reply("context too odd", status=400) if prompt == "bad" else prompt
 
     with ScriptedServer(script(block(code_), sub=sub)) as server:
-        code, out, err = ask(rlm, server, "--mode", "rlm", "--json", "Q?", "docs", cwd=tmp_path)
+        _, out, _ = ask(rlm, server, "--mode", "rlm", "--json", "Q?", "docs", cwd=tmp_path)
     result = result_of(out)
     assert json.loads(result["answer"]) == ["SubcallError", "good"]
     assert result["subcalls"] == {"ok": 1, "failed": 1, "retried": 0}
@@ -263,8 +265,8 @@ def test_the_budget_holds_over_the_whole_tree(rlm: Rlm, write: Write, tmp_path: 
     with ScriptedServer(answer) as server:
         config = tmp_path / "config.toml"
         config.write_text(
-            f'[models.mine]\nmodel = "openai/scripted"\napi_base = "{server.base_url}"\nwindow = 64000\nmax_output = 2000\n'
-            "price = { input = 1.0, output = 10.0 }\n[keys]\nmine = { env = 'MY_KEY' }\n"
+            f'[models.mine]\nmodel = "openai/scripted"\napi_base = "{server.base_url}"\n'
+            "window = 64000\nmax_output = 2000\nprice = { input = 1.0, output = 10.0 }\n[keys]\nmine = { env = 'MY_KEY' }\n"
         )
         ran = rlm(
             "ask", "--config", str(config), "-m", "mine", "-b", "0.20", "--mode", "rlm", "--json", "Q?", "docs",

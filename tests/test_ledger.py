@@ -130,7 +130,7 @@ def test_the_estimate_is_bytes_until_enough_replies_were_seen() -> None:
 @settings(max_examples=300, deadline=None)
 @given(seed=st.integers(0, 2**32), cap=st.floats(0.01, 5.0), price=st.floats(0.1, 200.0))
 def test_the_cap_is_never_exceeded_and_nobody_waits_for_nothing(seed: int, cap: float, price: float) -> None:
-    """Random needs, settlements, failures and landings: spent plus reserved stays under the cap; WAIT means in flight."""
+    """Random needs, settlements, failures, landings: spent plus reserved stays under the cap; WAIT means in flight."""
     rng = random.Random(seed)
     ledger = Ledger(Limits(max_budget=cap))
     rate = Price(price / 10, price)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 
@@ -65,7 +66,7 @@ def test_history_is_append_only() -> None:
         a_call(), [code("a = 1"), Output(), code("b = 2"), Output("two"), code("FINAL(b)"), Output(answer=Handover(2))]
     )
     asked = [effect.messages for effect in effects if isinstance(effect, Complete)]
-    for before, after in zip(asked, asked[1:], strict=False):
+    for before, after in pairwise(asked):
         assert after[: len(before)] == before
 
 
@@ -167,7 +168,7 @@ def test_no_two_user_messages_in_a_row() -> None:
     for effect in effects:
         if isinstance(effect, Complete):
             roles = [message.role for message in effect.messages]
-            assert all(a != b for a, b in zip(roles, roles[1:], strict=False))
+            assert all(a != b for a, b in pairwise(roles))
             assert all(message.content for message in effect.messages)
 
 

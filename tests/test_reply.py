@@ -116,8 +116,8 @@ def test_a_prose_answer_cut_off_by_the_limit_does_not_count() -> None:
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
-        ("Thirty days [1].\n> a notice period of thirty days", Handover("Thirty days [1].", (Quote("a notice period of thirty days"),))),
-        ("A.\n\n> a.txt: “said so”\n>  b c.txt: other", Handover("A.", (Quote("said so", "a.txt"), Quote("other", "b c.txt")))),
+        ("Thirty days [1].\n> of thirty days", Handover("Thirty days [1].", (Quote("of thirty days"),))),
+        ("A.\n\n> a.txt: “so”\n>  b c.txt: it", Handover("A.", (Quote("so", "a.txt"), Quote("it", "b c.txt")))),
         ("A.\n> note: no path of ours", Handover("A.", (Quote("note: no path of ours"),))),
         ("NOT FOUND", Handover(None)),
         ("Not found.", Handover(None)),
