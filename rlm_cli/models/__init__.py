@@ -1,12 +1,23 @@
-"""Models: one protocol, and the table that says which class stands for a name."""
+"""Models: one protocol, which model a run uses, and the table that says which class stands for a name.
+
+`choose` decides a name and says where it comes from; `connect` makes a model of a name or explains why it cannot. Only
+`choose` may fall back, only when nothing was named, and only to `offline/extractive`, which is no language model and
+says so. Where nobody would see that notice (`careful`), it is refused instead.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from ..ledger import Price
 from ..call import Completion, Message
+from ..errors import ConfigError
+from ..ledger import Price
+
+OFFLINE = "offline/extractive"
+HOW_TO_CHOOSE = "Choose one with --model provider/model, or set a key, for example ANTHROPIC_API_KEY or OPENAI_API_KEY."
+"""What to say to somebody who has chosen no model."""
 
 
 class Model(Protocol):
@@ -33,3 +44,102 @@ class Model(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A model's name and where it comes from (`--model`, `RLM_MODEL`, `ANTHROPIC_API_KEY in the environment`, …).
+
+    `fallback`: nothing was named and no key is there, so no language model is used. `sub`: the model for sub-calls
+    that goes with it when none is named.
+    """
+
+    name: str
+    origin: str
+    fallback: bool
+    sub: str
+
+
+def choose(
+    named: str | None,
+    origin: str,
+    environ: Mapping[str, str],
+    *,
+    keys: Mapping[str, Any],
+    careful: bool = False,
+) -> Choice:
+    """The root model: what was named (`origin` says where), else the first provider with a key, else offline.
+
+    `keys` is the table of the configuration: a provider with an entry there counts like one with a key in the
+    environment. `careful`: somebody relies on the answer unseen, so the last resort is refused with `ConfigError`.
+    Whether the model can be used is for `connect` to say.
+    """
+    from . import catalog
+    from . import keys as credentials
+
+    if named is not None:
+        return Choice(named, origin, False, named)
+    for provider in catalog.PROVIDERS:
+        if provider.root is None or provider.sub is None:
+            continue
+        variable = credentials.in_environment(provider, environ)
+        if variable is None and provider.name not in keys:
+            continue
+        why = f"[keys] {provider.name} in the configuration" if variable is None else f"{variable} in the environment"
+        return Choice(f"{provider.name}/{provider.root}", why, False, f"{provider.name}/{provider.sub}")
+    if careful:
+        raise ConfigError(
+            "no model is configured",
+            why=f"an answer that is relied on unseen must not come of {OFFLINE}, which is no language model",
+            hint=f"{HOW_TO_CHOOSE} Or name it: --model {OFFLINE}",
+        )
+    return Choice(OFFLINE, "no model configured", True, OFFLINE)
+
+
+def connect(
+    name: str,
+    *,
+    models: Mapping[str, Any],
+    keys: Mapping[str, Any],
+    environ: Mapping[str, str],
+    options: Sequence[str] = (),
+    local: bool = False,
+) -> Model:
+    """The model of a name: `provider/model`, a `[models.NAME]`, or `offline/extractive`.
+
+    `options` are `KEY=VALUE` and `sub.KEY=VALUE`; values are JSON where they can be. `local` refuses whatever is not
+    loopback. Nothing is sent. Raises `ConfigError` when a request could not succeed.
+    """
+    if name == OFFLINE and name not in models:
+        from .offline import ExtractiveModel
+
+        return ExtractiveModel()
+    from .connection import Surroundings, resolve
+    from .litellm import LitellmModel
+
+    return LitellmModel(resolve(name, Surroundings(models, keys, options, local, environ)))
+
+
+def warm_up() -> None:
+    """Start importing litellm in the background: 3 s of computing that overlap with waiting for files and people.
+
+    Worth calling once there is something to ask and a real model to ask. Idempotent, prints nothing, and never delays
+    an early exit (a daemon thread).
+    """
+    from .litellm import start_import
+
+    start_import()
+
+
+def warm_up_for(models: Iterable[Model]) -> Callable[[], None]:
+    """`warm_up` when one of these models needs it, else a function that does nothing."""
+    from .litellm import LitellmModel
+
+    return warm_up if any(isinstance(model, LitellmModel) for model in models) else lambda: None
+
+
+def secrets(models: Iterable[Model]) -> tuple[str, ...]:
+    """The keys these models hold, for whoever writes to disk and must not write them."""
+    from .litellm import LitellmModel
+
+    return tuple(model.secret for model in models if isinstance(model, LitellmModel) and model.secret)

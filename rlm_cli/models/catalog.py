@@ -1,0 +1,202 @@
+"""What is known of providers and models without asking anybody: addresses, key variables, windows, prices.
+
+Two tables. `PROVIDERS` is ours and short, in the order in which a key in the environment chooses the model; litellm's
+own answer to "which key does this need" covers a third of its providers and says *present* for the rest. `known` reads
+litellm's price map, a JSON file in its package, without importing litellm (25 ms against 3 s) and without the network:
+prices are as old as the installed litellm, and `[models.NAME]` in the configuration overrides them.
+
+Rejected: prices of our own (stale within weeks), downloading the map (the tool talks to nobody but the model).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..ledger import Price
+
+DEFAULT_WINDOW = 32_768
+"""Tokens, for a model nobody has described. Too small costs a few more sub-calls; too large makes providers refuse and
+local servers cut the text in silence."""
+DEFAULT_MAX_OUTPUT = 4_096
+"""Tokens, for the same: every server accepts that much."""
+OLLAMA_WINDOW = 8_192
+"""Tokens. Ollama cuts prompts in silence at its `num_ctx`, so we send this one; a larger one takes memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider in litellm's spelling.
+
+    `variables`: where its key may be, first wins. `host`: where texts go by default, None = not known here. `root`,
+    `sub`: the models that a key in the environment stands for. `needs_key`: no request without one. `own_address`:
+    it has no address but the user's.
+    """
+
+    name: str
+    variables: tuple[str, ...]
+    host: str | None = None
+    root: str | None = None
+    sub: str | None = None
+    needs_key: bool = True
+    own_address: bool = False
+
+
+PROVIDERS = (
+    Provider("anthropic", ("ANTHROPIC_API_KEY",), "api.anthropic.com", "claude-sonnet-5-5", "claude-haiku-5-5"),
+    Provider("openai", ("OPENAI_API_KEY",), "api.openai.com", "gpt-6-sol", "gpt-6-luna"),
+    Provider(
+        "gemini",
+        ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        "generativelanguage.googleapis.com",
+        "gemini-3.8-flash",
+        "gemini-3.5-flash-lite",
+    ),
+    Provider("openrouter", ("OPENROUTER_API_KEY",), "openrouter.ai", "openai/gpt-6-sol", "openai/gpt-6-luna"),
+    Provider("groq", ("GROQ_API_KEY",), "api.groq.com", "openai/gpt-oss-120b", "openai/gpt-oss-20b"),
+    Provider("deepseek", ("DEEPSEEK_API_KEY",), "api.deepseek.com", "deepseek-v4-pro", "deepseek-v4-flash"),
+    Provider("mistral", ("MISTRAL_API_KEY",), "api.mistral.ai", "mistral-large-latest", "mistral-small-latest"),
+    Provider("xai", ("XAI_API_KEY",), "api.x.ai", "grok-4.20", "grok-4.20"),
+    Provider("cerebras", ("CEREBRAS_API_KEY",), "api.cerebras.ai", "gpt-oss-120b", "gpt-oss-120b"),
+    # Usable when named, never chosen by a key alone.
+    Provider("together_ai", ("TOGETHERAI_API_KEY", "TOGETHER_API_KEY", "TOGETHER_AI_API_KEY"), "api.together.xyz"),
+    Provider("fireworks_ai", ("FIREWORKS_AI_API_KEY", "FIREWORKS_API_KEY"), "api.fireworks.ai"),
+    Provider("cohere", ("COHERE_API_KEY", "CO_API_KEY"), "api.cohere.ai"),
+    Provider("cohere_chat", ("COHERE_API_KEY", "CO_API_KEY"), "api.cohere.ai"),
+    Provider("azure", ("AZURE_API_KEY",), needs_key=False, own_address=True),
+    Provider("azure_ai", ("AZURE_AI_API_KEY",), needs_key=False, own_address=True),
+    Provider("litellm_proxy", ("LITELLM_PROXY_API_KEY",), needs_key=False, own_address=True),
+    # Without an address litellm would send these two to api.openai.com.
+    Provider("lm_studio", ("LM_STUDIO_API_KEY",), needs_key=False, own_address=True),
+    Provider("hosted_vllm", ("HOSTED_VLLM_API_KEY",), needs_key=False, own_address=True),
+    Provider("ollama", ("OLLAMA_API_KEY",), "localhost:11434", needs_key=False),
+    Provider("ollama_chat", ("OLLAMA_API_KEY",), "localhost:11434", needs_key=False),
+    Provider("llamafile", ("LLAMAFILE_API_KEY",), "127.0.0.1:8080", needs_key=False),
+)
+
+_DEARER_ABOVE = re.compile(r"input_cost_per_token_above_(\d+)k_tokens")
+
+LOCAL_SERVERS = frozenset({"ollama", "ollama_chat", "llamafile", "lm_studio", "hosted_vllm"})
+"""Servers people run themselves: on loopback their tokens cost nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the price map says of a model; `price` None = it does not."""
+
+    window: int
+    max_output: int
+    price: Price | None
+
+
+def provider(name: str) -> Provider | None:
+    """A provider by its prefix; one that only litellm knows gets the usual variable and no address; None = nobody
+    knows it."""
+    for known_provider in PROVIDERS:
+        if known_provider.name == name:
+            return known_provider
+    if name in _litellm_providers():
+        return Provider(name, (f"{name.upper().replace('-', '_')}_API_KEY",), needs_key=False)
+    return None
+
+
+def near_providers(name: str) -> list[str]:
+    return _near(name, {p.name for p in PROVIDERS} | _litellm_providers())
+
+
+def near_models(name: str) -> list[str]:
+    """Names in full spelling that a bare or misspelled name may mean, the likeliest first."""
+    bare = name.rpartition("/")[2].lower()
+    chat = {key: entry for key, entry in _map().items() if key.count("/") <= 1 and entry.get("mode") == "chat"}
+    full = {key.rpartition("/")[2]: _full(key, entry) for key, entry in chat.items()}
+    exact = sorted({_full(key, entry) for key, entry in _map().items() if key.lower() == bare})
+    return list(dict.fromkeys(exact + [full[key] for key in _near(bare, full)]))[:3]
+
+
+def known(provider_name: str, model: str) -> Known | None:
+    """Window, output limit and price of `provider/model` by the packaged map; None when it has no such model.
+
+    Where a provider charges more beyond a number of input tokens, the window ends there: one price holds for every
+    request then, and no request is so long that it costs double.
+    """
+    entry = next((_map()[key] for key in _spellings(provider_name, model) if key in _map()), None)
+    if entry is None:
+        return None
+    window = _whole(entry.get("max_input_tokens")) or _whole(entry.get("max_tokens")) or DEFAULT_WINDOW
+    steps = [int(step[1]) * 1000 for step in map(_DEARER_ABOVE.fullmatch, entry) if step]
+    output = _whole(entry.get("max_output_tokens")) or DEFAULT_MAX_OUTPUT
+    return Known(min([window, *steps]), output, _price(entry))
+
+
+def _price(entry: dict[str, Any]) -> Price | None:
+    """USD per million. Zero for both input and output is how the map says that it does not know."""
+
+    def per_million(key: str) -> float | None:
+        value = entry.get(key)
+        return round(value * 1e6, 9) if isinstance(value, (int, float)) and value else None
+
+    given, written = per_million("input_cost_per_token"), per_million("output_cost_per_token")
+    if given is None and written is None:
+        return None
+    cached = per_million("cache_read_input_token_cost")
+    return Price(given or 0.0, written or 0.0, cached, per_million("cache_creation_input_token_cost"))
+
+
+def _spellings(provider_name: str, model: str) -> Iterable[str]:
+    """Keys under which the map may have it; OpenRouter passes on other providers' models and prices."""
+    yield f"{provider_name}/{model}"
+    if provider_name in ("openrouter", "litellm_proxy"):
+        yield model
+        yield model.rpartition("/")[2]
+        yield model.rpartition("/")[2].replace(".", "-")
+    elif provider_name in ("openai", "anthropic", "cohere", "cohere_chat", "azure", "bedrock", "vertex_ai"):
+        yield model
+
+
+def _full(key: str, entry: dict[str, Any]) -> str:
+    owner = str(entry.get("litellm_provider"))
+    return key if key.startswith(f"{owner}/") else f"{owner}/{key}"
+
+
+def _near(name: str, names: Iterable[str]) -> list[str]:
+    return difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.6)
+
+
+def _whole(value: object) -> int | None:
+    try:
+        return int(value) or None  # type: ignore[call-overload]  # a few entries have texts or floats
+    except (TypeError, ValueError):
+        return None
+
+
+@cache
+def _map() -> dict[str, dict[str, Any]]:
+    entries = _packaged("model_prices_and_context_window_backup.json")
+    return {key: entry for key, entry in entries.items() if isinstance(entry, dict) and key != "sample_spec"}
+
+
+@cache
+def _litellm_providers() -> frozenset[str]:
+    listed = _packaged("provider_endpoints_support_backup.json").get("providers", {})
+    priced = {str(entry.get("litellm_provider")) for entry in _map().values()}
+    return frozenset(listed) | priced | {key.partition("/")[0] for key in _map() if "/" in key}
+
+
+def _packaged(name: str) -> dict[str, Any]:
+    """A JSON file of the installed litellm; empty when it is not there: then prices are unknown, and we say so."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("litellm")  # finds the package, does not run it
+    for folder in (spec.submodule_search_locations if spec else None) or ():
+        try:
+            loaded = json.loads((Path(folder) / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return loaded if isinstance(loaded, dict) else {}
+    return {}

@@ -1,0 +1,288 @@
+"""From a model's name to everything a request needs: address, key, window, price, options. Decided before the run.
+
+A model that was named and cannot be used is an error here (exit 3), never a fallback and never a failure after ten
+minutes of reading. `[models.NAME]` tables are checked key by key: a misspelled one, silently ignored, costs money.
+
+A provider's key goes to the provider's own address, or to the one the environment names, not to the `api_base` of a
+`[models.NAME]`: that is some other server, and gets the `key` of its table or none.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import json
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..errors import ConfigError
+from ..ledger import Price
+from . import catalog
+from . import keys as credentials
+
+NO_KEY = "none"
+"""Sent where a server wants no key: litellm would pick one up from the environment otherwise."""
+
+_TABLE: dict[str, type | tuple[type, ...]] = {
+    "model": str,
+    "api_base": str,
+    "base_model": str,
+    "window": int,
+    "max_output": int,
+    "price": dict,
+    "rpm": int,
+    "tpm": int,
+    "options": dict,
+    "key": dict,
+}
+_PRICE = ("input", "cached", "cache_write", "output")
+_OUR_ARGUMENTS = (
+    "model messages stream n tools functions timeout num_retries max_retries fallbacks caching client api_key api_base"
+    " base_url max_tokens max_completion_tokens mock_response"
+)
+_OURS = frozenset(_OUR_ARGUMENTS.split())
+"""Arguments of a request that are decided elsewhere; as options they would undo limits or leak keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """All that a request to one model needs. `options` go with every request, `sub_options` on top with sub-calls.
+
+    `model` is in litellm's spelling. `api_base` None: the provider's own. `endpoint` is the host shown in the plan.
+    `own_base`: `api_base` came from the user, so the server behind it may be of any make.
+    """
+
+    name: str
+    model: str
+    provider: str
+    endpoint: str
+    api_base: str | None
+    window: int
+    max_output: int
+    price: Price | None
+    loopback: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    sub_options: Mapping[str, Any] = field(default_factory=dict)
+    key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What names are looked up in: the `[models]` and `[keys]` tables, `--option`s, `--local`, the environment."""
+
+    models: Mapping[str, Any]
+    keys: Mapping[str, Any]
+    options: Sequence[str]
+    local: bool
+    environ: Mapping[str, str]
+
+
+def resolve(name: str, around: Surroundings) -> Connection:
+    """Raises `ConfigError` whenever a request could not succeed."""
+    table = _checked(name, around.models[name]) if name in around.models else {}
+    model = str(table.get("model", name))
+    prefix, slash, bare = model.partition("/")
+    provider = catalog.provider(prefix) if slash and bare else None
+    if provider is None:
+        raise _unknown(name, model, around.models)
+    api_base = table.get("api_base") or _base_in(around.environ, provider)
+    endpoint = _host(api_base, name) if api_base else provider.host
+    if endpoint is None and provider.own_address:
+        raise ConfigError(
+            f"{name}: no address for {prefix}/",
+            why="the server is yours, so only you know where it is",
+            hint=f'[models.NAME] with model = "{model}" and api_base = "http://…", or {prefix.upper()}_API_BASE=…',
+        )
+    loopback = _is_loopback(endpoint, resolving=around.local)
+    if around.local and not loopback:
+        raise ConfigError(
+            f"--local: {name} is not on this machine",
+            why=f"its texts would go to {endpoint or f'an address that only {prefix} knows'}",
+            hint="name a model of a server on this machine, or leave out --local",
+        )
+    options, sub_options = _options(around.options, table.get("options", {}), name)
+    window, max_output, price = _measures(provider, bare, table, loopback)
+    if prefix in ("ollama", "ollama_chat"):  # else Ollama cuts longer prompts in silence
+        options = {"num_ctx": window} | options
+        window = options["num_ctx"] if isinstance(options["num_ctx"], int) else window
+    own_server = bool(table.get("api_base")) and not provider.own_address
+    key = credentials.look_up(
+        _key_entry(name, prefix, table, {} if own_server else around.keys),
+        () if own_server else provider.variables,
+        around.environ,
+    )
+    if key is None and provider.needs_key and not own_server:
+        raise ConfigError(
+            f"no API key for {name}",
+            why=f"{provider.variables[0]} is not set",
+            hint=f"export {provider.variables[0]}=…, or [keys] {prefix} = {{ command = \"…\" }} in the configuration",
+        )
+    if key is None and own_server:
+        key = NO_KEY
+    return Connection(
+        name=name,
+        model=model,
+        provider=prefix,
+        endpoint=endpoint or prefix,
+        api_base=api_base,
+        window=window,
+        max_output=min(max_output, window),
+        price=price,
+        loopback=loopback,
+        options=options,
+        sub_options=sub_options,
+        key=key,
+    )
+
+
+def _key_entry(
+    name: str, prefix: str, table: Mapping[str, Any], keys: Mapping[str, Any]
+) -> tuple[str, object] | None:
+    """Where the configuration says the key is: the model's own `key`, else `[keys]` of its provider."""
+    if "key" in table:
+        return f"[models.{name}] key", table["key"]
+    return (f"[keys] {prefix}", keys[prefix]) if prefix in keys else None
+
+
+def _measures(
+    provider: catalog.Provider, bare: str, table: Mapping[str, Any], loopback: bool
+) -> tuple[int, int, Price | None]:
+    """Window, output limit, price: the table's own, else those of `base_model`, else the map's, else cautious ones."""
+    base = str(table.get("base_model") or f"{provider.name}/{bare}")
+    prefix, slash, rest = base.partition("/")
+    known = catalog.known(prefix, rest) if slash else catalog.known("openai", base)
+    default = catalog.OLLAMA_WINDOW if provider.name.startswith("ollama") else catalog.DEFAULT_WINDOW
+    window = known.window if known else default
+    price = known.price if known else None
+    if loopback and provider.name in catalog.LOCAL_SERVERS:
+        price = Price(0.0, 0.0)
+        window = min(window, default)
+    if "price" in table:
+        given = table["price"]
+        price = Price(given["input"], given["output"], given.get("cached"), given.get("cache_write"))
+    max_output = known.max_output if known else catalog.DEFAULT_MAX_OUTPUT
+    return table.get("window", window), table.get("max_output", max_output), price
+
+
+def _checked(name: str, table: object) -> dict[str, Any]:
+    """A `[models.NAME]` table whose keys and values are what they should be."""
+    where = f"[models.{name}]"
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where} is not a table", hint=f'[models.{name}] and below it model = "provider/model"')
+    for key, value in table.items():
+        if key not in _TABLE:
+            hint = 'key = { env = "MY_KEY" }' if key == "api_key" else _did_you_mean(key, _TABLE)
+            raise ConfigError(f"{where} has no setting {key!r}", hint=hint)
+        if not isinstance(value, _TABLE[key]) or isinstance(value, bool):
+            raise ConfigError(f"{where} {key}: {_wanted(_TABLE[key])} is wanted")
+        if isinstance(value, int) and value <= 0:
+            raise ConfigError(f"{where} {key}: a number above 0 is wanted")
+    if "model" not in table:
+        raise ConfigError(f"{where} has no model", hint='model = "provider/model"')
+    if "price" in table:
+        _check_price(where, table["price"])
+    return table
+
+
+def _check_price(where: str, price: dict[str, Any]) -> None:
+    for key, value in price.items():
+        if key not in _PRICE:
+            raise ConfigError(f"{where} price has no {key!r}", hint=_did_you_mean(key, _PRICE))
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e6:
+            raise ConfigError(f"{where} price.{key}: USD per million tokens is wanted, like 0.25")
+    if not {"input", "output"} <= set(price):
+        raise ConfigError(f"{where} price needs both input and output", hint="price = { input = 0.25, output = 2.0 }")
+
+
+def _options(given: Sequence[str], configured: Mapping[str, Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options for every request and those for sub-calls only. `--option` wins over the configuration."""
+    both: dict[str, Any] = dict(configured)
+    sub: dict[str, Any] = {}
+    for option in given:
+        key, equals, raw = option.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--option {key or option!r}: KEY=VALUE is wanted", hint="--option temperature=0.2")
+        try:
+            value = json.loads(raw)
+        except ValueError:
+            value = raw
+        if key.startswith("sub."):
+            sub[key.removeprefix("sub.")] = value
+        else:
+            both[key] = value
+    for key in (*both, *sub):
+        if key in _OURS:
+            raise ConfigError(f"{name}: {key!r} is no option of a model", why="rlm decides it", hint="rlm ask --help")
+    return both, sub
+
+
+def _unknown(name: str, model: str, models: Mapping[str, Any]) -> ConfigError:
+    prefix, slash, bare = model.partition("/")
+    if prefix == "offline":
+        return ConfigError(f"there is no model {model!r}", hint="offline/extractive")
+    if slash and not bare:
+        return ConfigError(f"{name!r} names a provider and no model", hint=f"{prefix}/MODEL")
+    if slash:
+        near = [f"{provider}/{bare}" for provider in catalog.near_providers(prefix)]
+        return ConfigError(f"unknown provider {prefix!r} in {name!r}", hint=_or(near) or "provider/model")
+    near = difflib.get_close_matches(name, list(models), n=2) + catalog.near_models(model)
+    return ConfigError(
+        f"unknown model {name!r}",
+        why="a model is provider/model, or the NAME of a [models.NAME] in the configuration",
+        hint=_or(near) or f"openai/{model}",
+    )
+
+
+def _base_in(environ: Mapping[str, str], provider: catalog.Provider) -> str | None:
+    """The address the environment gives a provider, by the names litellm and the SDKs use."""
+    stem = provider.name.upper().replace("-", "_")
+    stems = (stem, "OLLAMA") if stem == "OLLAMA_CHAT" else (stem,)
+    names = [f"{stem}{ending}" for stem in stems for ending in ("_API_BASE", "_BASE_URL")]
+    return next((environ[name].strip() for name in names if environ.get(name, "").strip()), None)
+
+
+def _host(api_base: str, name: str) -> str:
+    """`host:port` of an address; whatever a URL may hold besides (user, password) is not shown."""
+    try:
+        parts = urlsplit(api_base)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, urlsplit("")
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigError(f"{name}: api_base is no address", hint='api_base = "http://127.0.0.1:8000/v1"')
+    shown = f"[{host}]" if ":" in host else host
+    return f"{shown}:{port}" if port else shown
+
+
+def _is_loopback(endpoint: str | None, *, resolving: bool) -> bool:
+    """Whether every address of the host is loopback. Without `resolving` only what shows without asking a resolver."""
+    if endpoint is None:
+        return False
+    host = urlsplit(f"//{endpoint}").hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        pass
+    if not resolving:
+        return host == "localhost"
+    try:
+        addresses = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    return bool(addresses) and all(ipaddress.ip_address(address).is_loopback for address in addresses)
+
+
+def _wanted(kind: type | tuple[type, ...]) -> str:
+    return {str: "a text", int: "a whole number", dict: "a table"}[kind if isinstance(kind, type) else kind[0]]
+
+
+def _did_you_mean(word: str, words: Sequence[str] | Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(word, list(words), n=2, cutoff=0.5)
+    return f"did you mean {_or(near)}?" if near else f"it may have {', '.join(words)}"
+
+
+def _or(words: Sequence[str]) -> str:
+    return " or ".join(words)

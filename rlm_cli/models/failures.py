@@ -1,0 +1,143 @@
+"""What a provider's failure means: whose fault it is, whether to try again, and when. Read by class, status and words.
+
+litellm flattens failures: OpenAI's `insufficient_quota` and a rate limit are both a 429 of one class, a cut connection
+is a 500, a 422 says it is a 400. So status comes first and words decide what status cannot; the words are those of the
+large providers and are confessed here. Nothing in a message may contain the key: providers echo it, in part too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import ConfigError, ModelError, RlmError
+from .connection import NO_KEY, Connection
+
+LONGEST_QUOTE = 400
+"""Characters of a provider's own words that are shown."""
+
+_QUOTA = re.compile(
+    r"insufficient_quota|exceeded your current quota|credit balance|insufficient (?:balance|credits|funds)"
+    r"|billing|payment required|more credits",
+    re.IGNORECASE,
+)
+_TOO_LONG = re.compile(
+    r"context_length_exceeded|context (?:length|window|size)|maximum context|prompt is too long|too many tokens"
+    r"|input is too long|exceeds? the (?:maximum|limit).{0,40}tokens|request too large",
+    re.IGNORECASE,
+)
+_FILTERED = re.compile(r"content_filter|content (?:management )?policy|safety (?:system|settings)", re.IGNORECASE)
+_NO_KEY = re.compile(
+    r"api[_ ]?key.{0,60}(?:must be set|missing|not (?:set|provided|found))|missing.{0,20}api[_ ]?key|no api key",
+    re.IGNORECASE,
+)
+_NO_MODEL = re.compile(
+    r"model.{0,80}(?:not found|not exist)|unknown model|no such model|LLM Provider NOT provided", re.IGNORECASE
+)
+_WRAPPING = re.compile(r"^(?:(?:litellm\.)?\w+(?:Error|Timeout)\s*:\s*|Timeout Error:\s*|\w+(?:Exception|Error) - )")
+_MASKED = re.compile(r"\S*(?:\*{2,}|…|\.{3,})\S*")
+_RETRY_DELAY = re.compile(r'"?retry_?delay"?\s*:\s*"?(\d+(?:\.\d+)?)s', re.IGNORECASE)
+_BILLING = "look at the provider's billing page"
+_SPELLING = "look at how the provider spells its models"
+_OPTIONS = "look at --option and the options of [models.NAME]"
+_RETRIABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+
+
+def translate(error: BaseException, connection: Connection) -> RlmError:
+    """The error a user, and a retry, can act on. The order of the questions matters: the surest signs come first."""
+    name = connection.name
+    said = provider_words(error, connection.key)
+    whole = f"{said} {_codes(error)}"
+    status = getattr(error, "status_code", None)
+    kind = type(error).__name__
+    refused = status in (400, 422)
+    if status == 402 or (status in (400, 403, 429) and _QUOTA.search(whole)):
+        return ModelError(f"{name}: the account has no credit left", why=said, hint=_BILLING, terminal=True)
+    if status in (401, 403) or kind in ("AuthenticationError", "PermissionDeniedError") or _NO_KEY.search(whole):
+        return ConfigError(f"{name}: the provider did not accept the API key", why=said, hint=_key_hint(connection))
+    if kind == "ContextWindowExceededError" or status == 413 or (refused and _TOO_LONG.search(whole)):
+        size = f"the text is too long for {name}, whose window is {connection.window:,} tokens"
+        return ModelError(size, why=said, hint="pass less text at a time")
+    if kind == "ContentPolicyViolationError" or (refused and _FILTERED.search(whole)):
+        return ModelError(f"{name} refused to answer", why=f"its provider's content filter: {said}")
+    if status == 404 or (refused and _NO_MODEL.search(whole)):
+        return ConfigError(f"{name}: there is no such model at {connection.endpoint}", why=said, hint=_SPELLING)
+    if kind in ("UnsupportedParamsError", "TypeError"):
+        return ConfigError(f"{name} does not take these options", why=said, hint=_OPTIONS)
+    if status == 429:
+        return ModelError(f"{name}: rate limit", why=said, retriable=True, retry_after=retry_after(error))
+    if status in _RETRIABLE or kind in ("APIConnectionError", "Timeout"):
+        what = "no usable reply" if status in (None, 500) else f"the server answered {status}"
+        return ModelError(f"{name}: {what}", why=said, retriable=True, retry_after=retry_after(error))
+    return ModelError(f"{name}: the request was refused{f' ({status})' if status else ''}", why=said)
+
+
+def provider_words(error: BaseException, key: str | None) -> str:
+    """What the provider said, on one line, without litellm's wrapping and without any part of the key."""
+    text = " ".join(str(error).split())
+    while True:
+        bare = _WRAPPING.sub("", text)
+        if bare == text:
+            break
+        text = bare
+    text = scrub(text, key)
+    return text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + "…"
+
+
+def scrub(text: str, key: str | None) -> str:
+    """`text` without the key, whole or in pieces of eight characters, or masked as `sk-…abcd`."""
+    if not key or len(key) < 8:
+        return text
+    text = text.replace(key, "[key]")
+    pieces = {key[i : i + 8] for i in range(len(key) - 7)}
+    if any(piece in text for piece in pieces):
+        text = " ".join("[key]" if any(p in word for p in pieces) else word for word in text.split(" "))
+    return _MASKED.sub(lambda word: "[key]" if key[:3] in word[0] or key[-3:] in word[0] else word[0], text)
+
+
+def retry_after(error: BaseException) -> float | None:
+    """Seconds the server asks to wait: the header as a number or a date, or Gemini's `retryDelay` in the body."""
+    import time
+    from email.utils import parsedate_to_datetime
+
+    headers = getattr(error, "litellm_response_headers", None) or {}
+    raw = str(headers.get("retry-after") or "").strip()
+    if re.fullmatch(r"\d+(\.\d+)?", raw):
+        return float(raw)
+    if raw:
+        try:
+            return max(parsedate_to_datetime(raw).timestamp() - time.time(), 0.0)
+        except (ValueError, TypeError):
+            pass
+    delay = _RETRY_DELAY.search(str(error))
+    return float(delay[1]) if delay else None
+
+
+def _codes(error: BaseException) -> str:
+    """The error codes in the chain of exceptions: litellm drops them, its clients have them."""
+    return " ".join(str(code) for link in _chain(error) for code in (_code(link),) if code)
+
+
+def _code(error: BaseException) -> Any:
+    body = getattr(error, "body", None)
+    return body.get("code") if isinstance(body, dict) else getattr(error, "code", None)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _key_hint(connection: Connection) -> str:
+    from . import catalog
+
+    provider = catalog.provider(connection.provider)
+    variable = provider.variables[0] if provider else "the key"
+    if connection.key in (None, NO_KEY):
+        return f'give it one: [models.{connection.name}] key = {{ env = "{variable}" }}'
+    return f"check {variable}, or [keys] in the configuration"

@@ -1,0 +1,188 @@
+"""Any provider through litellm: the only file that imports it.
+
+litellm speaks to a hundred providers, and takes 3 s and 170 MB to import, prints advice to stdout, downloads a price
+map, and reports most failures as a 500. So: it is imported in a daemon thread, with an environment that keeps it from
+the network; its loggers are silenced; its retries are off (ours know about money and time); and every failure is read
+here once and becomes a `ModelError` or a `ConfigError` in the user's words, without the key in it. Its own guess at
+costs is not used: it is 0.0 for models it does not know.
+
+An exit in mid-import from a non-daemon thread prints `can't register atexit after shutdown`, hence no executor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from ..call import Completion, Message
+from ..errors import ConfigError, ModelError, RlmError
+from ..ledger import Usage
+from .connection import NO_KEY, Connection
+from .failures import scrub, translate
+
+GRACE_S = 5.0
+"""litellm's own timeout is no deadline (a slow body outlives it), so ours is, and its one comes later."""
+
+_ENVIRONMENT = {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else three tries to download it
+    "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
+    "LITELLM_LOG": "ERROR",  # read at import
+    "HF_HUB_OFFLINE": "1",  # token counting asked a hub for tokenizers
+}
+_lock = threading.Lock()
+_imported: Future[Any] | None = None
+
+
+def start_import() -> Future[Any]:
+    """Begin the import unless it has begun; the future holds the module."""
+    global _imported
+    with _lock:
+        if _imported is None:
+            _imported = Future()
+            # Running futures cannot be cancelled: a request that is cancelled while it waits does not end the import.
+            _imported.set_running_or_notify_cancel()
+            threading.Thread(target=_import, args=(_imported,), name="litellm-import", daemon=True).start()
+    return _imported
+
+
+def _import(future: Future[Any]) -> None:
+    import logging
+    import warnings
+
+    os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    warnings.filterwarnings("ignore", module=r"(litellm|pydantic|openai|httpx|aiohttp)(\.|$)")
+    try:
+        import litellm
+    except Exception as error:  # a broken installation fails in many ways; the one who asks is told
+        future.set_exception(ConfigError("litellm could not be imported", why=str(error), hint="install rlm-cli anew"))
+        return
+    litellm.suppress_debug_info = True  # else advice on stdout
+    litellm.telemetry = False
+    for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [logging.NullHandler()]
+        logger.propagate = False
+    future.set_result(litellm)
+
+
+class LitellmModel:
+    """A model behind litellm. See `Model` for the attributes."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.name = connection.name
+        self.endpoint: str | None = connection.endpoint
+        self.window = connection.window
+        self.max_output = connection.max_output
+        self.price = connection.price
+        self._connection = connection
+        if connection.loopback:
+            _no_proxy_for(connection.endpoint)
+
+    def __repr__(self) -> str:
+        return f"LitellmModel({self.name!r})"
+
+    @property
+    def secret(self) -> str | None:
+        """The key, so that others can keep it out of what they write."""
+        return None if self._connection.key == NO_KEY else self._connection.key
+
+    async def complete(
+        self, messages: Sequence[Message], *, max_output_tokens: int, timeout_s: float, sub: bool
+    ) -> Completion:
+        """One request through litellm. Raises as the protocol says; no failure keeps a reference to the request."""
+        litellm = await asyncio.wrap_future(start_import())
+        failure: RlmError
+        try:
+            async with asyncio.timeout(timeout_s):
+                response = await litellm.acompletion(**self._request(messages, max_output_tokens, timeout_s, sub))
+        except TimeoutError:
+            failure = ModelError(
+                f"no reply within {timeout_s:.0f} s", why=f"{self.name} did not finish", retriable=True
+            )
+        except Exception as error:  # litellm lets through whatever its clients raise
+            failure = translate(error, self._connection)
+        else:
+            return self._completion(response)
+        raise failure  # outside the handlers: what litellm raised holds the request, and with it the key
+
+    async def close(self) -> None:
+        """Close the connections litellm keeps, of all models: they belong to the event loop, which ends with the run."""
+        if _imported is None or not _imported.done() or _imported.exception() is not None:
+            return
+        litellm = _imported.result()
+        await litellm.close_litellm_async_clients()
+        litellm.in_memory_llm_clients_cache.flush_cache()
+
+    def _request(self, messages: Sequence[Message], limit: int, timeout_s: float, sub: bool) -> dict[str, Any]:
+        here = self._connection
+        # OpenAI itself wants the new name for all models, servers that imitate it often know the old one only.
+        limit_name = "max_completion_tokens" if here.provider == "openai" and here.api_base is None else "max_tokens"
+        request: dict[str, Any] = {
+            "model": here.model,
+            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            "timeout": timeout_s + GRACE_S,
+            "num_retries": 0,
+            "max_retries": 0,
+            limit_name: limit,
+        }
+        if here.key is not None:
+            request["api_key"] = here.key
+        if here.api_base is not None:
+            request["api_base"] = here.api_base
+        return request | dict(here.options) | (dict(here.sub_options) if sub else {})
+
+    def _completion(self, response: Any) -> Completion:
+        if not response.choices:
+            raise ModelError(f"{self.name} sent a reply without choices", retriable=True)
+        choice = response.choices[0]
+        text, finish = choice.message.content or "", choice.finish_reason or "stop"
+        if finish == "content_filter" and not text:
+            raise ModelError(f"{self.name} refused to answer", why="its provider's content filter")
+        usage = getattr(response, "usage", None)
+        return Completion(
+            text=text,
+            finish_reason=finish,
+            usage=_usage(usage),
+            cost_usd=_cost(usage) if self._connection.provider == "openrouter" else None,
+            reasoning=scrub(getattr(choice.message, "reasoning_content", None) or "", self._connection.key),
+        )
+
+
+def _usage(usage: Any) -> Usage:
+    """Tokens as the provider counted them, zeros where it did not."""
+    if usage is None:
+        return Usage()
+    given = getattr(usage, "prompt_tokens_details", None)
+    written = getattr(usage, "completion_tokens_details", None)
+    return Usage(
+        input_tokens=_count(usage, "prompt_tokens"),
+        output_tokens=_count(usage, "completion_tokens"),
+        cached_input_tokens=_count(given, "cached_tokens"),
+        cache_write_tokens=_count(given, "cache_creation_tokens") or _count(usage, "cache_creation_input_tokens"),
+        reasoning_tokens=_count(written, "reasoning_tokens"),
+    )
+
+
+def _count(holder: Any, name: str) -> int:
+    value = getattr(holder, name, None)
+    return max(int(value), 0) if isinstance(value, (int, float)) else 0
+
+
+def _cost(usage: Any) -> float | None:
+    """OpenRouter's own figure in USD."""
+    cost = getattr(usage, "cost", None)
+    return float(cost) if isinstance(cost, (int, float)) and cost >= 0 else None
+
+
+def _no_proxy_for(endpoint: str) -> None:
+    """A proxy cannot reach this machine's loopback, and one that is set must not see what is sent there."""
+    host = endpoint.rpartition(":")[0] or endpoint
+    for name in ("NO_PROXY", "no_proxy"):
+        hosts = [part for part in os.environ.get(name, "").split(",") if part]
+        if host not in hosts:
+            os.environ[name] = ",".join([*hosts, host])
