@@ -19,7 +19,8 @@ HEAD = "# Completions of rlm for {shell}. Written by `python -m rlm_cli.cli.gene
 def script(shell: str) -> str:
     """The completions of one of `SHELLS`, with a final newline. Raises `KeyError` for another shell."""
     writers: dict[str, Callable[[], str]] = dict(zip(SHELLS, (bash, zsh, fish), strict=True))
-    return HEAD.format(shell=shell) + writers[shell]()
+    first = "#compdef rlm\n" if shell == "zsh" else ""  # zsh looks at the very first line
+    return first + HEAD.format(shell=shell) + writers[shell]()
 
 
 # ── bash ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -105,7 +106,7 @@ def _options() -> list[Option]:
 def zsh() -> str:
     names = "\n".join(f"        {_zsh_quoted(f'{c.name}:{c.help}')}" for c in commands())
     cases = "\n".join(_zsh_command(command) for command in commands())
-    return "#compdef rlm\n" + ZSH.replace("@names@", names).replace("@cases@", cases)
+    return ZSH.replace("@names@", names).replace("@cases@", cases)
 
 
 ZSH = """\

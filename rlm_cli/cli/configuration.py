@@ -22,7 +22,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, RlmError, UsageError
+from ..errors import ConfigError, UsageError
 from ..settings import Settings, parse, spelling_of, variable
 from .commands import shown, variables
 from .failure import warn
@@ -308,5 +308,3 @@ def say(text: str = "") -> None:
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding))
 
-
-__all__ = ["ConfigError", "Layer", "Resolved", "RlmError", "project_file", "resolve", "say", "state_folder", "user_file"]

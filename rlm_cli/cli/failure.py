@@ -1,8 +1,8 @@
 """How the command line ends when it ends badly: one door for every exception, one shape for every message.
 
-    rlm: no file or folder at ./contarcts          what happened
-      why: …                                       why, where it is known
-      try: rlm ask "Which contracts …" ./contracts what to do
+    rlm: the question comes first, then the sources     what happened
+      why  contracts is a file or folder, … is not      why, where it is known
+      try  rlm ask "Which contracts …" contracts        what to do
 
 | what came up                         | exit | shown                                                   |
 |--------------------------------------|------|---------------------------------------------------------|
@@ -15,24 +15,18 @@
 
 With `--json` or `--jsonl` an early error is also an `rlm.result/1` object on stdout. A command that printed its own
 object (`ask`, once its run has begun) returns its code instead of raising.
-
-Colour: none. The three parts are told apart by words, which survive every log.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import sys
 from collections.abc import Sequence
 
 from ..errors import RlmError, UsageError
 
 INTERNAL = 70
-UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What a message must not carry to a terminal: it may quote an argument, a file name or a line of a file. The whole
-treatment of untrusted text is in `views`; it is not imported for a usage error."""
 
 
 def run_guarded(argv: Sequence[str]) -> int:
@@ -64,23 +58,11 @@ def stream_failed(error: OSError) -> int:
     return INTERNAL
 
 
-def message(error: RlmError) -> str:
-    """The three parts as lines, safe for a terminal, without a final newline."""
-    lines = [f"rlm: {_inline(error.message)}"]
-    if error.why:
-        lines.append(f"  why: {_inline(error.why)}")
-    for n, hint in enumerate(error.hint.splitlines()):
-        lines.append(f"  {'try:' if n == 0 else '    '} {_inline(hint)}")
-    return "\n".join(lines)
-
-
 def warn(text: str) -> None:
     """One line on stderr that is not an error."""
-    print(f"rlm: {_inline(text)}", file=sys.stderr, flush=True)
+    from ..views.safe import one_line
 
-
-def _inline(text: str) -> str:
-    return UNSAFE.sub(lambda m: " " if m[0] in "\n\t\r" else f"\\u{ord(m[0]):04x}" if ord(m[0]) > 0x9F else "", text)
+    print(f"rlm: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def _report(error: Exception, argv: Sequence[str]) -> int:
@@ -137,8 +119,12 @@ def _print_object(error: RlmError, argv: Sequence[str]) -> None:
 
 
 def _say(error: RlmError) -> None:
+    from ..views import use_color
+    from ..views.answer import error_text
+
     try:
-        print(message(error), file=sys.stderr, flush=True)
+        sys.stderr.write(error_text(error, use_color("auto", sys.stderr, os.environ)))
+        sys.stderr.flush()
     except OSError:
         pass  # nobody is listening on stderr either
 

@@ -1,0 +1,131 @@
+"""`rlm doctor`: is everything there that `rlm ask` needs, and what to do where it is not.
+
+A line a check: `ok`, `note` (works, but less than it could) or `fix` with what to do. Exit 0 when `rlm ask` can work
+here, 1 when a `fix` stands in the way. No network and no key is ever printed: only where one was found.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import RlmError
+from ..settings import Settings
+from ..views import is_live, use_color
+from ..views.safe import one_line
+from .configuration import project_file, resolve, say, state_folder, user_file
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    level: Literal["ok", "note", "fix"]
+    subject: str
+    text: str
+
+
+def doctor(arguments: list[str], options: dict[str, Any]) -> int:
+    """Print every finding; returns 1 when something has to be fixed before `rlm ask` can work."""
+    worst = 0
+    for finding in findings(options.get("config_file")):
+        say(f"{finding.level:<4}  {finding.subject:<13}  {one_line(finding.text, 2_000)}")
+        worst |= finding.level == "fix"
+    return int(worst)
+
+
+def findings(config_file: str | None) -> Iterator[Finding]:
+    """Every check in turn; a check that raises is a finding, not the end."""
+    settings = Settings()
+    try:
+        resolved = resolve({}, config_file=config_file)
+        settings = resolved.settings
+        yield from _files(resolved.files, config_file)
+        for warning in resolved.warnings:
+            yield Finding("note", "configuration", warning)
+    except RlmError as error:
+        yield Finding("fix", "configuration", _told(error))
+    checks: tuple[tuple[str, Callable[[Settings], Iterator[Finding]]], ...] = (
+        ("keys", _keys),
+        ("model", _model),
+        ("sandbox", _sandbox),
+        ("readers", _readers),
+        ("state", _state),
+        ("terminal", _terminal),
+    )
+    for subject, check in checks:
+        try:
+            yield from check(settings)
+        except RlmError as error:
+            yield Finding("fix", subject, _told(error))
+
+
+def _told(error: RlmError) -> str:
+    return f"{error}{f' · try: {error.hint}' if error.hint else ''}"
+
+
+def _files(files: tuple[Path, ...], config_file: str | None) -> Iterator[Finding]:
+    if not files:
+        ignored = os.environ.get("RLM_NO_CONFIG") and (project_file(Path.cwd()) or user_file().is_file())
+        yield Finding("ok", "configuration", "ignored: RLM_NO_CONFIG is set" if ignored else f"none; yours would be {user_file()}")
+    for path in files:
+        yield Finding("ok", "configuration", str(path))
+
+
+def _keys(settings: Settings) -> Iterator[Finding]:
+    from ..models.catalog import PROVIDERS
+    from ..models.keys import in_environment
+
+    there = [(p.name, in_environment(p, os.environ)) for p in PROVIDERS]
+    found = dict.fromkeys(f"{name} ({variable})" for name, variable in there if variable)
+    found |= dict.fromkeys(f"{name} ([keys] of the configuration)" for name in settings.keys)
+    if found:
+        yield Finding("ok", "keys", ", ".join(found))
+    else:
+        yield Finding("note", "keys", "none; export ANTHROPIC_API_KEY=… or another provider's, or use a server of your own")
+
+
+def _model(settings: Settings) -> Iterator[Finding]:
+    from .. import models
+
+    choice = models.choose(settings.model, "the configuration", os.environ, keys=settings.keys)
+    level: Literal["ok", "note"] = "note" if choice.name.startswith("offline/") else "ok"
+    more = "; no language model: choose one with -m" if level == "note" else ""
+    yield Finding(level, "model", f"{choice.name}, because of {choice.origin}{more}")
+
+
+def _sandbox(settings: Settings) -> Iterator[Finding]:
+    from .. import prepare
+
+    level = prepare.open_sandbox(prepare.Job("", (), settings, {})).level
+    enforced = level not in ("soft", "none")
+    yield Finding("ok" if enforced else "note", "sandbox", f"{settings.sandbox}: {level}" + ("" if enforced else ", not enforced by the kernel"))
+
+
+def _readers(settings: Settings) -> Iterator[Finding]:
+    for package, reads in (("pypdfium2", "PDF"), ("pypdf", "PDF"), ("chardet", "text encodings"), ("ignore-python", "ignore files")):
+        try:
+            yield Finding("ok", "readers", f"{package} {metadata.version(package)} ({reads})")
+        except metadata.PackageNotFoundError:
+            yield Finding("fix", "readers", f"{package} is not installed ({reads}) · try: pip install --force-reinstall rlm-cli")
+
+
+def _state(settings: Settings) -> Iterator[Finding]:
+    """Writable, tried at the nearest folder that exists: looking must not make folders."""
+    folder = state_folder()
+    nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        yield Finding("ok", "state", f"{folder} can be written")
+    else:
+        yield Finding("fix", "state", f"{nearest} cannot be written · try: export XDG_STATE_HOME=FOLDER")
+
+
+def _terminal(settings: Settings) -> Iterator[Finding]:
+    live = "live tree" if is_live(sys.stderr, os.environ) else "plain lines (stderr is no terminal, or CI is set)"
+    colour = "colour" if use_color(settings.color, sys.stderr, os.environ) else "no colour"
+    yield Finding("ok", "terminal", f"{live}, {colour}, {sys.stderr.encoding}")
