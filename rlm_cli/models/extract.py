@@ -42,6 +42,7 @@ _HEADING = re.compile(r"^(?:#{1,6}\s+(?P<marked>.+?)\s*#*|(?P<shouted>[A-Z][A-Z0
 _NUMBERED = re.compile(r"^(?:§\s*|Article |Section |Chapter )?\d+(?:\.\d+)*[.)]?\s+\S[^.;:,]{0,60}$")
 _ITEM = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)])\s+")
 _RECORD = re.compile(r"^\W{0,2}\d{2,4}[-/.:]\d|^\s*\||^\S+,\S*,")
+_RULE = re.compile(r"^\s*\|(?:\s*:?-+:?\s*\|)+\s*$")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _SENTENCE_END = re.compile(
     r"(?<!\b[A-Z])(?<!\b(?:Mr|Dr|No|vs|St|cf))(?<!\b(?:e\.g|i\.e|etc|Mrs))"  # no end after these
@@ -130,6 +131,9 @@ def units(text: str) -> Iterator[Unit]:
             fence = [] if fence is None else None
         elif fence is not None:
             fence.append(line)
+            continue
+        if _RULE.match(line):
+            paragraph = []  # what stood above was a table's header, not a statement
             continue
         document = _DOCUMENT.match(line)
         title = _title(line, bool(paragraph))

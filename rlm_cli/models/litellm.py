@@ -111,7 +111,7 @@ class LitellmModel:
         raise failure  # outside the handlers: what litellm raised holds the request, and with it the key
 
     async def close(self) -> None:
-        """Close the connections litellm keeps, of all models: they belong to the event loop, which ends with the run."""
+        """Close the connections litellm keeps, of all models: they belong to an event loop that ends with the run."""
         if _imported is None or not _imported.done() or _imported.exception() is not None:
             return
         litellm = _imported.result()

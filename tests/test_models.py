@@ -1,0 +1,447 @@
+"""Models through the real litellm, against a real server on loopback: replies, failures, keys, names."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import email.utils
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted import SENTINEL_KEY, Reply, Script, ScriptedServer
+
+from rlm_cli.call import Completion, Message
+from rlm_cli.errors import ConfigError, ModelError, RlmError
+from rlm_cli.ledger import Price, Usage
+from rlm_cli.models import OFFLINE, Model, catalog, choose, connect, secrets, warm_up_for
+from rlm_cli.models.failures import scrub
+
+ROOT = Path(__file__).parent.parent
+KEYED = {"OPENAI_API_KEY": SENTINEL_KEY}
+
+
+def linked(name: str, environ: Mapping[str, str] = KEYED, **settings: Any) -> Model:
+    return connect(name, **({"models": {}, "keys": {}, "environ": environ} | settings))
+
+
+def served(server: ScriptedServer, name: str = "openai/gpt-5.4-mini", **settings: Any) -> Model:
+    return linked(name, KEYED | {"OPENAI_API_BASE": server.base_url}, **settings)
+
+
+def ask(
+    script: Script, *, sub: bool = False, timeout_s: float = 20, **settings: Any
+) -> tuple[Completion, dict[str, Any]]:
+    """One request to a scripted server: the completion and the JSON that was sent."""
+    with ScriptedServer(script) as server:
+        model = served(server, **settings)
+
+        async def once() -> Completion:
+            try:
+                return await model.complete([Message("user", "hi")], max_output_tokens=77, timeout_s=timeout_s, sub=sub)
+            finally:
+                await model.close()
+
+        completion = asyncio.run(once())
+        assert len(server.requests) == 1
+        return completion, server.requests[0].body
+
+
+def failure(reply: Reply, **settings: Any) -> RlmError:
+    with pytest.raises(RlmError) as caught:
+        ask([reply], **settings)
+    error = caught.value
+    seen = f"{error!r} {error} {error.why} {error.hint} {error.__cause__!r} {error.__context__!r}"
+    assert SENTINEL_KEY not in seen
+    assert SENTINEL_KEY[:12] not in seen
+    return error
+
+
+def test_reply_and_usage() -> None:
+    """A reply arrives with its usage, cached and reasoning tokens; the request carries an explicit output limit."""
+    usage = {
+        "prompt_tokens": 100,
+        "completion_tokens": 9,
+        "total_tokens": 109,
+        "cost": 0.5,
+        "prompt_tokens_details": {"cached_tokens": 40},
+        "completion_tokens_details": {"reasoning_tokens": 5},
+    }
+    completion, sent = ask([Reply("yes", usage=usage, message={"reasoning_content": "hm"}, finish_reason="length")])
+    assert completion == Completion("yes", "length", Usage(100, 9, 40, 0, 5), None, "hm")
+    assert sent["messages"] == [{"role": "user", "content": "hi"}]
+    assert sent.get("max_tokens", sent.get("max_completion_tokens")) == 77
+    assert "stream" not in sent
+
+
+def test_no_content_and_no_usage() -> None:
+    """A reply without text is an ordinary reply; usage that was not given is zero, not a guess."""
+    completion, _ = ask([Reply(None, usage=None)])
+    assert (completion.text, completion.usage) == ("", Usage())
+
+
+def test_options() -> None:
+    """KEY=VALUE goes with every request and sub.KEY=VALUE with sub-calls; values are JSON where they can be."""
+    given = ("temperature=0.5", "seed=7", "sub.seed=8", "user=me")
+    _, sent = ask(["ok"], options=given, name="openai/gpt-4o-mini")
+    assert (sent["temperature"], sent["seed"], sent["user"]) == (0.5, 7, "me")
+    _, sent = ask(["ok"], options=given, name="openai/gpt-4o-mini", sub=True)
+    assert sent["seed"] == 8
+
+
+def test_tools_are_possible() -> None:
+    """`tools=` works with the installed litellm: some releases need a package for it that they do not bring."""
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+
+    async def once(base: str) -> None:
+        from rlm_cli.models.litellm import start_import
+
+        litellm = await asyncio.wrap_future(start_import())
+        await litellm.acompletion(
+            model="openai/x", messages=[{"role": "user", "content": "hi"}], tools=[tool], api_base=base, api_key="none"
+        )
+        await litellm.close_litellm_async_clients()
+        litellm.in_memory_llm_clients_cache.flush_cache()
+
+    with ScriptedServer(["ok"]) as server:
+        asyncio.run(once(server.base_url))
+        assert server.requests[0].body["tools"] == [tool]
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "words"),
+    [
+        (Reply(f"Incorrect API key provided: {SENTINEL_KEY}", 401), ConfigError, "API key"),
+        (Reply(f"Incorrect API key provided: {SENTINEL_KEY[:7]}*****seen", 401), ConfigError, "API key"),
+        (Reply("no", 403), ConfigError, "API key"),
+        (Reply("The model `x` does not exist", 404), ConfigError, "no such model"),
+        (Reply("You exceeded your current quota", 429), ModelError, "no credit"),
+        (Reply("Stop", 429, message={"code": "insufficient_quota"}), ModelError, "no credit"),
+        (Reply("pay", 402), ModelError, "no credit"),
+        (Reply("Your credit balance is too low", 400), ModelError, "no credit"),
+    ],
+)
+def test_terminal_failures(reply: Reply, kind: type[RlmError], words: str) -> None:
+    """A wrong key, an unknown model and an empty account end the run at once; the key is in no message."""
+    error = failure(reply)
+    assert type(error) is kind
+    assert words in error.message
+    assert error.why
+    assert not isinstance(error, ModelError) or (error.terminal and not error.retriable)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *(Reply("later", status) for status in (408, 429, 500, 502, 503, 504, 529)),
+        *(Reply("cut", cut=how) for how in ("closed", "reset", "body")),
+        Reply(body=b"{not json"),
+        Reply(body=b"[]"),
+        Reply(top={"choices": []}),
+    ],
+    ids=lambda reply: str(reply.cut or reply.body or reply.top or reply.status),
+)
+def test_passing_failures(reply: Reply) -> None:
+    """Overload, cut connections and garbled replies are worth another attempt, and exactly one was made."""
+    error = failure(reply)
+    assert isinstance(error, ModelError)
+    assert error.retriable
+    assert not error.terminal
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (Reply("maximum context length is 8192 tokens", 400, message={"code": "context_length_exceeded"}), "272,000"),
+        (Reply("too big", 413), "too long"),
+        (Reply("violates our policy", 400, message={"code": "content_filter"}), "refused to answer"),
+        (Reply("", finish_reason="content_filter"), "refused to answer"),
+        (Reply("bad parameter", 400), "refused (400)"),
+        (Reply("bad parameter", 422), "refused"),
+    ],
+)
+def test_failures_of_one_request(reply: Reply, words: str) -> None:
+    """What another attempt cannot cure is not tried again, and does not end the run; too long names the window."""
+    error = failure(reply)
+    assert isinstance(error, ModelError)
+    assert not error.retriable
+    assert not error.terminal
+    assert words in error.message
+
+
+def test_retry_after() -> None:
+    """Retry-After is understood as seconds and as a date."""
+    error = failure(Reply("slow", 429, {"Retry-After": "7"}))
+    assert isinstance(error, ModelError)
+    assert error.retry_after == 7
+    date = email.utils.formatdate(time.time() + 60, usegmt=True)
+    error = failure(Reply("slow", 503, {"Retry-After": date}))
+    assert isinstance(error, ModelError)
+    assert error.retry_after is not None
+    assert 30 < error.retry_after <= 60
+
+
+def test_deadline_holds_for_a_slow_body() -> None:
+    """The time limit of a request is a deadline even when bytes keep coming."""
+    error = failure(Reply("x" * 400, drip_s=30), timeout_s=0.5)
+    assert isinstance(error, ModelError)
+    assert error.retriable
+    assert "no reply within" in error.message
+
+
+def test_many_in_flight_and_two_loops() -> None:
+    """64 requests at once are answered each with its own reply, and a second event loop in the process works too."""
+    for _ in range(2):
+        with ScriptedServer(lambda request: Reply(request["messages"][0]["content"], delay_s=0.05)) as server:
+            model = served(server)
+
+            async def all_at_once(model: Model = model) -> list[Completion]:
+                ask_one = [
+                    model.complete([Message("user", str(n))], max_output_tokens=9, timeout_s=30, sub=True)
+                    for n in range(64)
+                ]
+                replies = await asyncio.gather(*ask_one)
+                await model.close()
+                return replies
+
+            assert [reply.text for reply in asyncio.run(all_at_once())] == [str(n) for n in range(64)]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("gpt-5", "openai/gpt-5"),
+        ("claude-sonnet-4-6", "anthropic/claude-sonnet-4-6"),
+        ("fats", "fast"),
+        ("antropic/claude-sonnet-4-6", "anthropic/claude-sonnet-4-6"),
+        ("anthropic/claude-sonnet-4-6", "ANTHROPIC_API_KEY"),
+        ("openai/", "openai/MODEL"),
+        ("offline/abstractive", OFFLINE),
+        ("lm_studio/qwen", "api_base"),
+        ("hosted_vllm/qwen", "api_base"),
+    ],
+)
+def test_named_models_that_cannot_be_used(name: str, hint: str) -> None:
+    """A model that was named and cannot be used is a configuration error with the way out, never a fallback."""
+    with pytest.raises(ConfigError) as caught:
+        linked(name, models={"fast": {"model": "openai/gpt-5.4-mini"}})
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"model": "openai/x", "windw": 5}, "window"),
+        ({"model": "openai/x", "api_key": "sk-secret-in-a-file"}, "key = { env"),
+        ({"model": "openai/x", "key": "sk-secret-in-a-file"}, "a table"),
+        ({"model": "openai/x", "window": "big"}, "whole number"),
+        ({"model": "openai/x", "price": {"input": 1.0}}, "output"),
+        ({"model": "openai/x", "price": {"input": 1.0, "output": -2}}, "USD"),
+        ({"model": "openai/x", "options": {"api_key": "sk-secret-in-a-file"}}, "no option"),
+        ({"model": "openai/x", "api_base": "localhost:80"}, "address"),
+        ({"window": 5}, "provider/model"),
+    ],
+)
+def test_model_tables_are_checked(table: dict[str, Any], words: str) -> None:
+    """A wrong `[models.NAME]` is an error that says what is wrong, without what may be a key."""
+    with pytest.raises(ConfigError) as caught:
+        linked("mine", models={"mine": table})
+    said = f"{caught.value} {caught.value.hint}"
+    assert words in said
+    assert "secret" not in said
+
+
+def test_model_table() -> None:
+    """`[models.NAME]` gives address, window, output limit and price; its `base_model` those of another model."""
+    table = {"model": "openai/mine", "api_base": "http://127.0.0.1:9/v1", "window": 1000, "max_output": 100}
+    model = linked("mine", models={"mine": table | {"price": {"input": 1, "cached": 0.1, "output": 2}, "rpm": 5}})
+    assert (model.name, model.endpoint, model.window, model.max_output) == ("mine", "127.0.0.1:9", 1000, 100)
+    assert model.price == Price(1, 2, 0.1)
+    based = linked("mine", models={"mine": {"model": "openai/mine", "base_model": "gpt-5.4-mini"}})
+    assert (based.window, based.price) == (272_000, Price(0.75, 4.5, 0.075))
+
+
+def test_what_is_not_known() -> None:
+    """An unknown model has no price (which is not zero) and a cautious window."""
+    model = linked("openai/never-heard-of")
+    assert (model.price, model.window) == (None, catalog.DEFAULT_WINDOW)
+
+
+def test_keys_stay_with_their_provider() -> None:
+    """The environment's key is not sent to another server that the configuration names; that one gets its own."""
+    with ScriptedServer(["a", "b"]) as server:
+        table = {"model": "openai/local", "api_base": server.base_url}
+        own = table | {"key": {"command": f"{sys.executable} -c 'print(\"its-own-key-123\")'"}}
+        for name in ("free", "keyed"):
+            model = linked(name, models={"free": table, "keyed": own})
+            asyncio.run(_once(model))
+        assert [request.headers["authorization"] for request in server.requests] == [
+            "Bearer none",
+            "Bearer its-own-key-123",
+        ]
+
+
+async def _once(model: Model) -> None:
+    await model.complete([Message("user", "hi")], max_output_tokens=9, timeout_s=30, sub=False)
+    await model.close()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"env": "NOT_SET"},
+        {"command": f"{sys.executable} -c 'import sys; print(\"sk-secret\"); sys.exit(3)'"},
+        {"command": "/no/such/program"},
+        {"command": ""},
+        {"command": "a 'b"},
+        {"command": f"{sys.executable} -c 'print(\"sk secret\")'"},
+        {"env": "A", "command": "b"},
+        "sk-secret",
+    ],
+)
+def test_key_entries_that_give_no_key(entry: object) -> None:
+    """`[keys]` that does not work is an error that never shows what was printed or written."""
+    with pytest.raises(ConfigError) as caught:
+        linked("openai/gpt-5", keys={"openai": entry})
+    assert "secret" not in f"{caught.value!r} {caught.value} {caught.value.hint} {caught.value.__context__!r}"
+
+
+def test_keys_of_the_configuration() -> None:
+    """`[keys]` gives the key by variable or by command, before the provider's own variable; no repr shows it."""
+    model = linked("openai/gpt-5", {"MINE": " abc-123-def "}, keys={"openai": {"env": "MINE"}})
+    assert secrets([model]) == ("abc-123-def",)
+    assert "abc-123" not in repr(model)
+
+
+def test_choice() -> None:
+    """Named, else the first provider with a key, else offline, which is refused where nobody would see the notice."""
+    assert choose("x/y", "--model", KEYED, keys={}).name == "x/y"
+    found = choose(None, "", KEYED | {"GROQ_API_KEY": "x"}, keys={})
+    assert (found.name.partition("/")[0], found.origin) == ("openai", "OPENAI_API_KEY in the environment")
+    assert choose(None, "", {}, keys={"groq": {"env": "X"}}).name.startswith("groq/")
+    nothing = choose(None, "", {"OPENAI_API_KEY": " "}, keys={})
+    assert (nothing.name, nothing.fallback) == (OFFLINE, True)
+    with pytest.raises(ConfigError, match="no model"):
+        choose(None, "", {}, keys={}, careful=True)
+    assert not choose(OFFLINE, "--model", {}, keys={}, careful=True).fallback
+
+
+def test_default_models_are_priced() -> None:
+    """Every default model (but OpenRouter's, whose prices come with its replies) is in the price map."""
+    for provider in catalog.PROVIDERS:
+        for model in (provider.root, provider.sub):
+            if model is not None:
+                known = catalog.known(provider.name, model)
+                assert known is not None, model
+                assert known.price is not None, model
+
+
+@pytest.mark.parametrize(
+    ("base", "allowed"),
+    [
+        ("http://127.0.0.1:1/v1", True),
+        ("http://localhost:1/v1", True),
+        ("http://[::1]:1/v1", True),
+        ("http://10.0.0.1/v1", False),
+        ("http://127.0.0.1.invalid/v1", False),
+        ("http://127.0.0.1@10.0.0.1/v1", False),
+        (None, False),
+    ],
+)
+def test_local(base: str | None, allowed: bool) -> None:
+    """--local refuses every address that is not loopback, and what it cannot resolve."""
+    environ = KEYED | ({"OPENAI_API_BASE": base} if base else {})
+    if allowed:
+        linked("openai/gpt-5", environ, local=True)
+    else:
+        with pytest.raises(ConfigError, match="--local"):
+            linked("openai/gpt-5", environ, local=True)
+    assert linked(OFFLINE, {}, local=True).endpoint is None
+
+
+def test_masked_keys() -> None:
+    """No part of a key survives in what a provider said."""
+    for text in (f"key {SENTINEL_KEY}!", f"key {SENTINEL_KEY[3:14]} bad", f"sk-s****{SENTINEL_KEY[-4:]}", "sk-…seen"):
+        cleaned = scrub(text, SENTINEL_KEY)
+        assert "[key]" in cleaned
+        assert SENTINEL_KEY[-4:] not in cleaned
+    assert scrub("an ordinary sentence... really", SENTINEL_KEY) == "an ordinary sentence... really"
+
+
+def test_one_file_imports_litellm() -> None:
+    """litellm is imported in one place, inside a function."""
+    importing = []
+    for path in (ROOT / "rlm_cli").rglob("*.py"):
+        for found in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in found.names] if isinstance(found, ast.Import) else []
+            if isinstance(found, ast.ImportFrom) and not found.level:
+                names.append(found.module or "")
+            if any(name.partition(".")[0] == "litellm" for name in names):
+                importing.append((path.name, found.col_offset > 0))
+    assert importing == [("litellm.py", True)]
+
+
+QUIET = """
+    import asyncio, os, sys
+    seen = []
+    def hook(event, arguments):
+        if event in ("socket.connect", "socket.getaddrinfo"):
+            seen.append(arguments[1] if event == "socket.connect" else arguments[0])
+    sys.addaudithook(hook)
+    from rlm_cli.call import Message
+    from rlm_cli.errors import RlmError
+    from rlm_cli.models import connect, warm_up
+    assert "litellm" not in sys.modules
+    async def main():
+        model = connect("openai/gpt-4o-mini", models={}, keys={}, environ=os.environ)
+        warm_up(); warm_up()
+        for _ in range(2):
+            try:
+                await model.complete([Message("user", "hi")], max_output_tokens=9, timeout_s=30, sub=False)
+            except RlmError as error:
+                assert "SENTINEL" not in repr(error)
+        await model.close()
+    asyncio.run(main())
+    for place in seen:
+        host = place[0] if isinstance(place, tuple) else place
+        assert host in ("127.0.0.1", "localhost", None), place
+    assert seen
+"""
+
+
+def run(code: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    source = textwrap.dedent(code)
+    environ = environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, env=environ, timeout=100)
+
+
+def test_silent_and_alone() -> None:
+    """A process that asks twice, once in vain, prints nothing and connects to nobody but the server."""
+    with ScriptedServer(["ok", Reply(f"bad {SENTINEL_KEY}", 500)]) as server:
+        done = run(QUIET, server.env)
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+def test_early_exit_is_quick_and_silent() -> None:
+    """Leaving in the middle of the import prints nothing."""
+    done = run("import time\nfrom rlm_cli.models import warm_up\nwarm_up()\ntime.sleep(0.3)", dict(os.environ))
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+def test_offline_needs_no_litellm() -> None:
+    """Connecting and warming up for offline/extractive imports nothing heavy."""
+    code = """
+        import sys
+        from rlm_cli.models import connect, warm_up_for
+        warm_up_for([connect("offline/extractive", models={}, keys={}, environ={})])()
+        assert not {"litellm", "httpx", "aiohttp", "pydantic"} & set(sys.modules)
+    """
+    done = run(code, dict(os.environ))
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert warm_up_for([linked("openai/gpt-5")]) is not None
