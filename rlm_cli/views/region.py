@@ -9,7 +9,8 @@ cursor is hidden and wrapping off only within one write: whenever the process di
 left as it was, with the last frame above the prompt.
 
 Erasing goes row by row upwards and counts the rows an old line takes up at the *present* width, because a terminal
-that became narrower has wrapped it. Terminals that cut instead of wrapping (xterm) may lose as many rows above.
+that became narrower has wrapped it. Terminals that cut instead of wrapping (xterm) may lose as many rows above; so may
+those that tell the new size late (tmux, while a border is dragged), if a frame falls into that quarter of a second.
 Rejected: rich.Live (its refresh waits on a lock of up to a second on the event loop, it leaves ghosts after a
 resize), erasing with `ESC [ J` (at the top of a window tmux pushes every frame into the scrollback), the alternate
 screen (what `-v` prints would be gone), asking the terminal for the cursor (its reply comes in on stdin, which may be
@@ -49,6 +50,7 @@ class Region:
     def __init__(self, stream: TextIO) -> None:
         self._descriptor = stream.fileno()
         self._encoding = stream.encoding or "utf-8"
+        stream.flush()
         self._wake = threading.Condition()
         self._frame: Sequence[Row] | None = None
         self._above: list[str] = []
