@@ -74,8 +74,10 @@ def as_root(messages: tuple[Message, ...], documents: list[Document]) -> tuple[l
         asked.append(prompt)
         return answer(prompts.sub(prompt, context)).text
 
-    names = {"docs": documents, "llm_query": llm_query, "FINAL": lambda value, quotes=(): handed.append((value, quotes))}
-    exec(parsed.code, names)
+    def final(value: Any, quotes: Any = ()) -> None:
+        handed.append((value, quotes))
+
+    exec(parsed.code, {"docs": documents, "llm_query": llm_query, "FINAL": final})
     return handed, asked
 
 
