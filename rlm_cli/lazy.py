@@ -319,7 +319,8 @@ class Text:
 
 
 def _refuse(what: str, instead: str) -> NoReturn:
-    raise TypeError(f"{what} would copy the whole corpus; use {instead}")
+    # Not TypeError: str.join would replace its words by its own.
+    raise ValueError(f"{what} would copy the whole corpus; use {instead}")
 
 
 class Series(Sequence[T]):
