@@ -32,15 +32,17 @@ from ..errors import UsageError
 from .commands import GROUPS, SUMMARY, Command, Option, command_names, commands
 
 if TYPE_CHECKING:
-    from typer._click import Context, HelpFormatter
     from typer._click import Command as ClickCommand
+    from typer._click import Context, HelpFormatter
 
 WIDTH = {"max_content_width": 100}
 
 
 def run(argv: list[str]) -> int:
     """Parse and run one command line (without the program's name). Returns the exit code; raises what went wrong."""
-    group = get_group(typer.Typer(cls=Commands, rich_markup_mode=None, add_completion=False, help=SUMMARY, context_settings=WIDTH))
+    group = get_group(
+        typer.Typer(cls=Commands, rich_markup_mode=None, add_completion=False, help=SUMMARY, context_settings=WIDTH)
+    )
     code = group.main(args=argv, prog_name="rlm", standalone_mode=False)
     return code if isinstance(code, int) else 0
 
@@ -119,7 +121,9 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         if not args:
-            raise UsageError("a command is wanted", why=", ".join(command_names()), hint='rlm ask "QUESTION" FILE…, or rlm -h')
+            raise UsageError(
+                "a command is wanted", why=", ".join(command_names()), hint='rlm ask "QUESTION" FILE…, or rlm -h'
+            )
         if args[0].startswith("-") and args[0] not in ("-h", "--help", "--version", "--"):
             names = [word for word in args if word in command_names()]
             raise UsageError(
@@ -136,7 +140,12 @@ class Commands(TyperGroup):
         with formatter.section("Commands"):
             formatter.write_dl([(command.name, command.help) for command in commands()])
         with formatter.section("Options"):
-            formatter.write_dl([("-h, --help", "Show this. rlm COMMAND -h: the common options; --help: all."), ("--version", "Show the version.")])
+            formatter.write_dl(
+                [
+                    ("-h, --help", "Show this. rlm COMMAND -h: the common options; --help: all."),
+                    ("--version", "Show the version."),
+                ]
+            )
 
 
 def _no_such_command(args: list[str]) -> UsageError:
@@ -145,12 +154,20 @@ def _no_such_command(args: list[str]) -> UsageError:
     near = difflib.get_close_matches(word, command_names(), n=2)
     asked = " " in word or "?" in word
     if near and not asked:
-        return UsageError(f"there is no command {word!r}", hint="did you mean: " + ", or ".join(line([n, *args[1:]]) for n in near))
+        return UsageError(
+            f"there is no command {word!r}", hint="did you mean: " + ", or ".join(line([n, *args[1:]]) for n in near)
+        )
     if asked:
         return UsageError("a command is wanted before the question", hint=line(["ask", *args]))
     if _exists(word):
-        return UsageError(f"there is no command {word!r}, but a file or folder", hint=f'rlm ask "QUESTION" {shlex.quote(word)}')
-    return UsageError(f"there is no command {word!r}", why="there are " + ", ".join(command_names()), hint=f"a question? {line(['ask', *args])}")
+        return UsageError(
+            f"there is no command {word!r}, but a file or folder", hint=f'rlm ask "QUESTION" {shlex.quote(word)}'
+        )
+    return UsageError(
+        f"there is no command {word!r}",
+        why="there are " + ", ".join(command_names()),
+        hint=f"a question? {line(['ask', *args])}",
+    )
 
 
 class _Command(TyperCommand):
@@ -166,7 +183,9 @@ class _Command(TyperCommand):
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
         short = bool(ctx.meta.get("rlm.short"))
-        options = [o for o in self.described.options if o.spelling.common or not short or len(self.described.options) < 5]
+        options = [
+            o for o in self.described.options if o.spelling.common or not short or len(self.described.options) < 5
+        ]
         if self.described.words:
             with formatter.section("Arguments"):
                 formatter.write_dl(list(zip(self.described.words, self.described.word_helps, strict=True)))
@@ -226,7 +245,9 @@ def _as_typed(parameter: Any) -> Any:
 
 
 def _parameter(name: str, annotation: Any, info: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[annotation, info], default=default)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[annotation, info], default=default
+    )
 
 
 def _typed(option: Option) -> tuple[Any, Any, Any]:
@@ -267,7 +288,10 @@ def _short_help() -> Any:
 
 def _call(command: Command, arguments: list[str], options: dict[str, Any]) -> int:
     if command.at_most is not None and len(arguments) > command.at_most:
-        raise UsageError(f"rlm {command.name}: {arguments[command.at_most]!r} is one argument too many", hint=f"rlm {command.name} -h")
+        raise UsageError(
+            f"rlm {command.name}: {arguments[command.at_most]!r} is one argument too many",
+            hint=f"rlm {command.name} -h",
+        )
     given = {name: value for name, value in options.items() if value not in (None, 0, []) or value is False}
     module, function = command.run.split(":")
     action: Callable[[list[str], dict[str, Any]], int] = getattr(import_module(f"rlm_cli.cli.{module}"), function)

@@ -31,7 +31,9 @@ def bash() -> str:
     flags = "\n".join(f"        {c.name}) flags='{_flags(c)}' ;;" for c in commands())
     words = "\n".join(f"        {c.name}) words='{' '.join(c.words)}' ;;" for c in commands() if c.words)
     values = "\n".join(_bash_value(option) for option in _options() if option.takes_value)
-    return BASH.replace("@names@", names).replace("@flags@", flags).replace("@words@", words).replace("@values@", values)
+    return (
+        BASH.replace("@names@", names).replace("@flags@", flags).replace("@words@", words).replace("@values@", values)
+    )
 
 
 BASH = """\
@@ -82,7 +84,8 @@ complete -F _rlm rlm
 def _bash_value(option: Option) -> str:
     pattern = "|".join(option.all_flags)
     if option.spelling.choices:
-        return f"""        {pattern}) COMPREPLY=($(compgen -W '{" ".join(option.spelling.choices)}' -- "$cur")); return ;;"""
+        choices = " ".join(option.spelling.choices)
+        return f"""        {pattern}) COMPREPLY=($(compgen -W '{choices}' -- "$cur")); return ;;"""
     if option.spelling.kind == "path":
         return (
             f"        {pattern}) compopt -o filenames 2>/dev/null; local IFS=$'\\n'; "
@@ -144,12 +147,17 @@ def _zsh_command(command: Command) -> str:
     lines.append("'(- *)'{-h,--help}'[show help]'")
     if command.words:
         told = " ".join(
-            _zsh_escaped(word) + "\\:" + _zsh_quoted(help_) for word, help_ in zip(command.words, command.word_helps, strict=True)
+            _zsh_escaped(word) + "\\:" + _zsh_quoted(help_)
+            for word, help_ in zip(command.words, command.word_helps, strict=True)
         )
         lines.append(f'"1: :(({told}))"')
     elif command.name == "ask":
         lines += ["'1:question: '", "'*:source:_files'"]
-    return f"        {command.name})\n            _arguments -s -S " + " \\\n                ".join(lines) + "\n            ;;"
+    return (
+        f"        {command.name})\n            _arguments -s -S "
+        + " \\\n                ".join(lines)
+        + "\n            ;;"
+    )
 
 
 def _zsh_option(option: Option) -> str:
@@ -188,7 +196,10 @@ def _first(help_: str) -> str:
 
 
 def fish() -> str:
-    lines = ["complete -c rlm -f", "set -l none 'not __fish_seen_subcommand_from " + " ".join(c.name for c in commands()) + "'"]
+    lines = [
+        "complete -c rlm -f",
+        "set -l none 'not __fish_seen_subcommand_from " + " ".join(c.name for c in commands()) + "'",
+    ]
     lines.append("complete -c rlm -n $none -l version -d 'Show the version'")
     lines.append("complete -c rlm -s h -l help -d 'Show help'")
     for command in commands():

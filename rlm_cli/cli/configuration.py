@@ -30,7 +30,7 @@ from .failure import warn
 BUILT_IN = "built-in"
 OUR_VARIABLES = frozenset(name for names, _ in variables() for name in names.split(", "))
 MODEL_KEYS = frozenset(
-    "model api_base base_model window max_output price rpm options effort fallback protocol transport key".split()
+    ("model", "api_base", "base_model", "window", "max_output", "price", "rpm", "tpm", "options", "key")
 )
 """What `[models.NAME]` may hold; `key` is `{ env = … }` or `{ command = … }`, as in `[keys]`."""
 
@@ -166,9 +166,7 @@ def _mentions_us(pyproject: Path) -> bool:
         return False
 
 
-def _from_files(
-    config_file: str | None, environ: Mapping[str, str], folder: Path
-) -> tuple[Layer, Layer, list[Path]]:
+def _from_files(config_file: str | None, environ: Mapping[str, str], folder: Path) -> tuple[Layer, Layer, list[Path]]:
     """The project's layer, the user's layer, the files read. `--config` is the user's own word: no restrictions."""
     nothing = Layer({}, {})
     if config_file is not None:
@@ -307,4 +305,3 @@ def say(text: str = "") -> None:
     """One line of a command's own output on stdout; broken UTF-8 in a path does not stop it."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding))
-

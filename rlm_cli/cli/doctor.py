@@ -72,7 +72,9 @@ def _told(error: RlmError) -> str:
 def _files(files: tuple[Path, ...], config_file: str | None) -> Iterator[Finding]:
     if not files:
         ignored = os.environ.get("RLM_NO_CONFIG") and (project_file(Path.cwd()) or user_file().is_file())
-        yield Finding("ok", "configuration", "ignored: RLM_NO_CONFIG is set" if ignored else f"none; yours would be {user_file()}")
+        yield Finding(
+            "ok", "configuration", "ignored: RLM_NO_CONFIG is set" if ignored else f"none; yours would be {user_file()}"
+        )
     for path in files:
         yield Finding("ok", "configuration", str(path))
 
@@ -87,7 +89,9 @@ def _keys(settings: Settings) -> Iterator[Finding]:
     if found:
         yield Finding("ok", "keys", ", ".join(found))
     else:
-        yield Finding("note", "keys", "none; export ANTHROPIC_API_KEY=… or another provider's, or use a server of your own")
+        yield Finding(
+            "note", "keys", "none; export ANTHROPIC_API_KEY=… or another provider's, or use a server of your own"
+        )
 
 
 def _model(settings: Settings) -> Iterator[Finding]:
@@ -104,15 +108,26 @@ def _sandbox(settings: Settings) -> Iterator[Finding]:
 
     level = prepare.open_sandbox(prepare.Job("", (), settings, {})).level
     enforced = level not in ("soft", "none")
-    yield Finding("ok" if enforced else "note", "sandbox", f"{settings.sandbox}: {level}" + ("" if enforced else ", not enforced by the kernel"))
+    yield Finding(
+        "ok" if enforced else "note",
+        "sandbox",
+        f"{settings.sandbox}: {level}" + ("" if enforced else ", not enforced by the kernel"),
+    )
 
 
 def _readers(settings: Settings) -> Iterator[Finding]:
-    for package, reads in (("pypdfium2", "PDF"), ("pypdf", "PDF"), ("chardet", "text encodings"), ("ignore-python", "ignore files")):
+    for package, reads in (
+        ("pypdfium2", "PDF"),
+        ("pypdf", "PDF"),
+        ("chardet", "text encodings"),
+        ("ignore-python", "ignore files"),
+    ):
         try:
             yield Finding("ok", "readers", f"{package} {metadata.version(package)} ({reads})")
         except metadata.PackageNotFoundError:
-            yield Finding("fix", "readers", f"{package} is not installed ({reads}) · try: pip install --force-reinstall rlm-cli")
+            yield Finding(
+                "fix", "readers", f"{package} is not installed ({reads}) · try: pip install --force-reinstall rlm-cli"
+            )
 
 
 def _state(settings: Settings) -> Iterator[Finding]:

@@ -10,7 +10,7 @@
 | Typer's usage errors                 | 2    | the same, with the command's `-h` to try                |
 | Ctrl-C outside a run                 | 130  | nothing                                                 |
 | broken pipe, while writing or at end | 0    | nothing: the reader had enough                          |
-| any other `OSError` of stdout        | 70   | the system's words; an answer that is not all there must not look like success |
+| any other `OSError` of stdout        | 70   | the system's words: half an answer is no success        |
 | anything else                        | 70   | one line and where the trace is; traceback with `RLM_DEBUG=1` |
 
 With `--json` or `--jsonl` an early error is also an `rlm.result/1` object on stdout. A command that printed its own
@@ -41,6 +41,9 @@ def run_guarded(argv: Sequence[str]) -> int:
         return 130
     except BrokenPipeError as error:
         return stream_failed(error)
+    except SystemExit:
+        # Typer turns a broken pipe into exit 1 before anybody can catch it, and raises this for nothing else.
+        return stream_failed(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG, errno.EDQUOT):
             return stream_failed(error)
@@ -54,7 +57,9 @@ def stream_failed(error: OSError) -> int:
     _discard_stdout()
     if error.errno == errno.EPIPE:
         return 0
-    _say(RlmError("stdout could not be written", why=error.strerror or str(error), hint="write to another place with -o"))
+    _say(
+        RlmError("stdout could not be written", why=error.strerror or str(error), hint="write to another place with -o")
+    )
     return INTERNAL
 
 

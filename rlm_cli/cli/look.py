@@ -27,7 +27,8 @@ def runs(arguments: list[str], options: dict[str, Any]) -> int:
         calls = "" if run.calls is None else plural(run.calls, "call")
         cost = "" if run.calls is None else usd(run.cost_usd)
         question = shortened(one_line(run.question), QUESTION_CHARS)
-        say(f"{run.id}  {run.started.astimezone():%Y-%m-%d %H:%M}  {run.status:<10}  {calls:>9}  {cost:>12}  {question}".rstrip())
+        facts = f"{run.started.astimezone():%Y-%m-%d %H:%M}  {run.status:<10}  {calls:>9}  {cost:>12}"
+        say(f"{run.id}  {facts}  {question}".rstrip())
     return 0
 
 

@@ -62,9 +62,16 @@ ENVIRONMENT = (
     "newlines. The keys of model providers are read from their usual variables, like ANTHROPIC_API_KEY.",
 )
 FILES = (
-    ("rlm.toml, or [tool.rlm] in pyproject.toml", "The project's configuration, the nearest from the working directory upward. It may choose models, patterns and citations, and lower limits; anything else in it is an error."),
+    (
+        "rlm.toml, or [tool.rlm] in pyproject.toml",
+        "The project's configuration, the nearest from the working directory upward. It may choose models, patterns and "
+        "citations, and lower limits; anything else in it is an error.",
+    ),
     ("~/.config/rlm/config.toml", "Your own configuration. rlm config path prints where it is."),
-    ("~/.local/state/rlm/runs/RUN/", "What a run left: trace.jsonl, every event of it, and result.json. Readable by you only."),
+    (
+        "~/.local/state/rlm/runs/RUN/",
+        "What a run left: trace.jsonl, every event of it, and result.json. Readable by you only.",
+    ),
 )
 
 
@@ -142,8 +149,8 @@ def _configuration() -> list[str]:
 
 
 CONFIGURATION = (
-    "Configuration is TOML. A key is the long name of an option with underscores: max_budget = 2.00. rlm config origins prints "
-    "every setting, its value and where it comes from. Some settings have no option:",
+    "Configuration is TOML. A key is the long name of an option with underscores: max_budget = 2.00. rlm config origins "
+    "prints every setting, its value and where it comes from. Some settings have no option:",
 )
 
 

@@ -1,0 +1,159 @@
+"""The command line by itself: help, guards, errors, streams. Answers are in `test_ask.py`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import BIN, Rlm
+
+HEAVY = ("litellm", "pypdf", "pypdfium2", "rich", "pydantic", "asyncio")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--version"],
+        ["-h"],
+        ["--help"],
+        ["ask", "-h"],
+        ["ask", "--help"],
+        ["ask", "--bogus"],
+        ["ask", "-b", "x", "q"],
+        ["completion", "bash"],
+    ],
+)
+def test_nothing_heavy_is_imported_for_help_and_errors(words: list[str], tmp_path: Path) -> None:
+    """What costs time to import is not imported where nothing is asked."""
+    code = f"""
+import sys, atexit, os
+atexit.register(lambda: os.write(2, b"LOADED " + " ".join(m for m in {HEAVY!r} if m in sys.modules).encode()))
+sys.argv[1:] = {words!r}
+from rlm_cli.__main__ import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={"HOME": str(tmp_path)}, check=False
+    )
+    assert done.stderr.endswith("LOADED ")
+
+
+def test_version_does_not_need_typer(tmp_path: Path) -> None:
+    """`--version` costs what Python costs."""
+    code = "import sys, rlm_cli.__main__ as m; sys.argv[1:] = ['--version']\ntry: m.main()\n"
+    code += "except SystemExit: print('typer' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"HOME": str(tmp_path)}
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["Which contracts?", "d.txt"], "rlm ask 'Which contracts?' d.txt"),
+        (["shwo", "k7q2fd"], "rlm show k7q2fd"),
+        (["ask", "d.txt", "who signed?"], "rlm ask 'who signed?' d.txt"),
+        (["ask", "-b", "2", "d.txt", "who signed?", "--json"], "rlm ask 'who signed?' -b 2 d.txt --json"),
+        (["-b", "2", "ask", "q"], "rlm ask -h"),
+        (["ask", "-q", "-v", "q", "d.txt"], "leave one"),
+        (["ask", "--json", "--jsonl", "q", "d.txt"], "leave one"),
+        (["ask"], "rlm ask"),
+        (["ask", "--bogus", "q"], "rlm ask -h"),
+        (["runs", "x"], "rlm runs -h"),
+        (["completion", "tcsh"], "rlm completion bash"),
+        ([], "rlm ask"),
+    ],
+)
+def test_a_wrong_line_is_refused_with_the_one_to_copy(rlm: Rlm, words: list[str], line: str) -> None:
+    """Exit 2, a message in parts with what to try; a slip never becomes a question."""
+    (rlm.home / "d.txt").write_text("text", encoding="utf-8")
+    ran = rlm(*words)
+    assert ran.code == 2
+    assert line in ran.err.split("  try", 1)[1]
+    assert "Traceback" not in ran.err
+    if "--json" not in words and "--jsonl" not in words:
+        assert ran.out == ""
+
+
+def test_the_short_help_is_part_of_the_long_one(rlm: Rlm) -> None:
+    """`-h` shows the common options, `--help` all of them in groups."""
+    short, long = rlm("ask", "-h"), rlm("ask", "--help")
+    assert (short.code, long.code, short.err, long.err) == (0, 0, "", "")
+    assert "--max-budget" in short.out
+    assert "--max-iterations" not in short.out
+    assert "--max-iterations" in long.out
+    assert "Limits:" in long.out
+
+
+def test_an_early_error_is_an_object_with_json(rlm: Rlm) -> None:
+    """With `--json` stdout is the result object, whatever went wrong."""
+    ran = rlm("ask", "--json", "--timeout", "soon", "q", "d.txt")
+    found = json.loads(ran.out)
+    assert (ran.code, found["exit_code"], found["error"]["code"]) == (2, 2, "usage")
+    assert "--timeout" in found["error"]["message"]
+    last = json.loads(rlm("ask", "--jsonl", "--timeout", "soon", "q").out)
+    assert last["result"]["error"]["code"] == "usage"
+
+
+def test_configuration_errors_exit_3(rlm: Rlm) -> None:
+    """A wrong variable or file is configuration, not usage."""
+    assert rlm("ask", "q", "d.txt", env={"RLM_JOBS": "many"}).code == 3
+    (rlm.home / "rlm.toml").write_text("sandbox = 'none'\n", encoding="utf-8")
+    ran = rlm("ask", "q", "d.txt")
+    assert ran.code == 3
+    assert "rlm.toml may not set sandbox" in ran.err
+
+
+def test_broken_utf8_and_escapes_in_arguments(rlm: Rlm) -> None:
+    """Bytes that are no text, and control sequences, end in a message that is safe to show."""
+    done = subprocess.run([os.fsencode(BIN), b"sh\xffow\x1b[31m"], capture_output=True, env=rlm.environ(), check=False)
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
+    assert b"\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["--version"], ["ask", "--help"], ["completion", "zsh"]])
+def test_a_broken_pipe_is_silent(rlm: Rlm, words: list[str]) -> None:
+    """The reader had enough: exit 0, nothing on stderr."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([BIN, *words], stdout=write, stderr=subprocess.PIPE, env=rlm.environ(), check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("words", [["--version"], ["ask", "--help"]])
+def test_a_full_disk_is_an_error(rlm: Rlm, words: list[str]) -> None:
+    """Output that did not arrive must not look like success."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([BIN, *words], stdout=full, stderr=subprocess.PIPE, env=rlm.environ(), check=False)
+    assert done.returncode == 70
+    assert b"could not be written" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_origins_and_paths(rlm: Rlm) -> None:
+    """Every configurable setting is listed with its origin; the user's file is named even before it is there."""
+    found = rlm("config", "origins", env={"RLM_JOBS": "3"})
+    assert any(line.split() == ["jobs", "3", "RLM_JOBS"] for line in found.out.splitlines())
+    assert "retries" in found.out
+    assert "not there yet" in rlm("config", "path").out
+
+
+def test_no_runs_yet(rlm: Rlm) -> None:
+    """An empty list is no error; showing what is not there is."""
+    assert (rlm("runs").code, rlm("runs").out) == (0, "")
+    assert rlm("show").code == 2
+
+
+def test_doctor_names_keys_by_variable_only(rlm: Rlm) -> None:
+    """The variable is told, the key never."""
+    ran = rlm("doctor", env={"ANTHROPIC_API_KEY": "sk-SENTINEL"})
+    assert "ANTHROPIC_API_KEY" in ran.out
+    assert "SENTINEL" not in ran.out + ran.err
