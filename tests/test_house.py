@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "rlm_cli"
 CORPUS = {"corpus", "lazy"}
-"""The text, and how the REPL sees it: loaded by host and guest alike, so any kind may import them."""
+"""The text, and how the REPL sees it: loaded by host and guest alike, so anything may import them."""
 KINDS = CORPUS | {"models", "sandbox", "read", "views", "trace"}
 RUN = {"run", "prepare", "question", "dispatch", "stream"}
 """What drives a run: may import kinds, may not import cli. Everything else beside cli and kinds is pure."""
@@ -55,7 +55,7 @@ def test_imports_go_one_way(path: Path) -> None:
     elif here in KINDS:
         forbidden = ({"cli"} | RUN | KINDS) - CORPUS
     else:
-        forbidden = {"cli"} | RUN | KINDS
+        forbidden = ({"cli"} | RUN | KINDS) - CORPUS  # quotes and coverage are places in the text
     assert not rooms & forbidden
 
 

@@ -64,8 +64,8 @@ ENVIRONMENT = (
 FILES = (
     (
         "rlm.toml, or [tool.rlm] in pyproject.toml",
-        "The project's configuration, the nearest from the working directory upward. It may choose models, patterns and "
-        "citations, and lower limits; anything else in it is an error.",
+        "The project's configuration, the nearest from the working directory upward. It may choose models, patterns "
+        "and citations, and lower limits; anything else in it is an error.",
     ),
     ("~/.config/rlm/config.toml", "Your own configuration. rlm config path prints where it is."),
     (
@@ -149,8 +149,8 @@ def _configuration() -> list[str]:
 
 
 CONFIGURATION = (
-    "Configuration is TOML. A key is the long name of an option with underscores: max_budget = 2.00. rlm config origins "
-    "prints every setting, its value and where it comes from. Some settings have no option:",
+    "Configuration is TOML. A key is the long name of an option with underscores: max_budget = 2.00. rlm config "
+    "origins prints every setting, its value and where it comes from. Some settings have no option:",
 )
 
 
