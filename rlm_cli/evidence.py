@@ -2,7 +2,7 @@
 
 A quote counts as exact when its words stand in a document one after the other, white space apart. The search runs over
 the mapped bytes: the longest word is an anchor for `bytes.find`, and only where it stands the whole quote is tried, so
-a quote costs one pass over the corpus (0.4 s for 1 GB) and a hostile one cannot make a regular expression explode: words
+a quote costs one pass over the corpus and a hostile one cannot make a regular expression explode: words
 are escaped and joined by runs of white space, nothing else. If it is nowhere, a second, tolerant search folds case,
 typographic characters, ligatures, hyphenation and Markdown emphasis, around anchors again; worst case three anchors in
 four spellings, twelve passes. Folding the whole corpus was rejected: 1 GB takes minutes.

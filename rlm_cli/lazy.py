@@ -296,17 +296,17 @@ class Text:
 
     def _lines(self, keepends: bool, last: bool) -> Iterator[str]:
         """Lines in order; `last`: also the empty one behind a final newline, as `str.split` gives."""
-        rest = b""
+        rest: list[bytes] = []
         for low in range(0, self._bytes[-1], WINDOW):
             head, newline, tail = self._read(low, min(low + WINDOW, self._bytes[-1])).rpartition(b"\n")
-            if not newline:
-                rest += tail
-                continue
-            for line in (rest + head).decode().split("\n"):
-                yield line + "\n" if keepends else line
-            rest = tail
-        if rest or last:
-            yield rest.decode()
+            if newline:
+                for line in b"".join((*rest, head)).decode().split("\n"):
+                    yield line + "\n" if keepends else line
+                rest = []
+            rest.append(tail)
+        end = b"".join(rest).decode()
+        if end or last:
+            yield end
 
     def _split(self, sep: str) -> Iterator[str | Text]:
         needle = sep.encode("utf-8", "replace")

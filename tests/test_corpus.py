@@ -1,0 +1,212 @@
+"""The corpus and its lazy text behave as one `str` with places in it, whatever is written into them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlm_cli import lazy
+from rlm_cli.corpus import BLOCK, Corpus, CorpusBuilder, char_width
+
+ODD = st.sampled_from(["\r", "\n", "\r\n", "aa", "aaa\n", "😀é\n", "日本"])
+PIECES = st.lists(st.text(max_size=30) | ODD, max_size=12)
+BIG = "plain line\nzwölf “Boxkämpfer” 😀 日本語\n" * 9_000
+"""Longer than several blocks, with characters of every width."""
+
+
+@contextmanager
+def corpus_of(*texts: str | list[str]) -> Iterator[Corpus]:
+    builder = CorpusBuilder()
+    for number, text in enumerate(texts):
+        with builder.document(f"d/{number}.txt", "text") as document:
+            for piece in [text] if isinstance(text, str) else text:
+                document.write(piece)
+    corpus = builder.finish()
+    try:
+        yield corpus
+    finally:
+        corpus.close()
+
+
+def normal(text: str) -> str:
+    text = re.sub("[\ud800-\udfff]", "\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return text if not text or text.endswith("\n") else text + "\n"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(PIECES, max_size=4))
+def test_documents_come_back_as_written(texts: list[list[str]]) -> None:
+    """Every document is its text with `\\n` only, in whatever pieces it came; headers stand between, in one nonce."""
+    with corpus_of(*texts) as corpus:
+        whole = corpus.text()
+        assert len(whole) == corpus.chars
+        assert corpus.char_width == char_width(whole)
+        for document, pieces in zip(corpus.documents, texts, strict=True):
+            assert whole[document.start : document.stop] == normal("".join(pieces))
+            assert document.lines == normal("".join(pieces)).count("\n")
+            assert corpus.header(document).endswith(f" {corpus.nonce}\n")
+        assert corpus.lines == sum(document.lines for document in corpus.documents)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, len(BIG) + 60), st.integers(0, 200))
+def test_slices_are_exact_across_blocks(start: int, length: int) -> None:
+    """A slice by characters is what `str` gives, wherever the blocks of the index cut a character in two."""
+    with corpus_of(BIG) as corpus:
+        whole = corpus.header(corpus.documents[0]) + BIG
+        assert corpus.bytes > 3 * BLOCK
+        assert corpus.text(start, start + length) == whole[start : start + length]
+        byte = len(whole[:start].encode())
+        assert corpus.byte_of(start) == byte
+        assert corpus.char_of(byte) == min(start, len(whole))
+        assert corpus.newlines(byte) == whole[:start].count("\n")
+        line = whole[:start].count("\n")
+        assert corpus.line_start(line) == len(whole[: whole.rfind("\n", 0, min(start, len(whole))) + 1].encode())
+
+
+def test_a_failed_document_leaves_no_trace() -> None:
+    """An exception while reading takes the document out, even when much of it was on disk already."""
+    builder = CorpusBuilder()
+    with builder.document("a", "text") as document:
+        document.write("first é\n" * 50_000)
+    with pytest.raises(ZeroDivisionError), builder.document("bad", "text") as document:  # noqa: PT012
+        document.page()
+        document.write("😀" * 3_000_000)
+        raise ZeroDivisionError
+    with builder.document("b", "text") as document:
+        document.write("second\n")
+    corpus = builder.finish()
+    assert [document.path for document in corpus.documents] == ["a", "b"]
+    assert corpus.text(corpus.documents[0].start, corpus.documents[0].stop) == "first é\n" * 50_000
+    assert corpus.text(corpus.documents[1].start) == "second\n"
+    assert corpus.char_width == 1
+    corpus.close()
+
+
+def test_pages_and_places() -> None:
+    """A place names path, line and page; pages are found again as spans; text before page 1 belongs to it."""
+    builder = CorpusBuilder()
+    with builder.document("x.pdf", "pdf") as document:
+        document.write("title\n")
+        for text in ("one", "", "three\nmore"):
+            document.page()
+            document.write(text)
+    corpus = builder.finish()
+    document_ = corpus.documents[0]
+    assert [corpus.text(*span) for span in corpus.page_spans(document_)] == ["title\none\n", "", "three\nmore\n"]
+    place = corpus.place(corpus.find("more"))
+    assert (place.path, place.line, place.page) == ("x.pdf", 4, 3)
+    assert corpus.text(*corpus.whole) == "title\none\nthree\nmore\n"
+    corpus.close()
+
+
+def test_hostile_paths_stay_on_their_line() -> None:
+    """A path cannot forge a header, break a line or carry what is not text."""
+    builder = CorpusBuilder()
+    with builder.document("a\n===== b\x1b[31m\udc80", "text") as document:
+        document.write("x")
+    corpus = builder.finish()
+    assert corpus.documents[0].path == "a\\n===== b\\x1b[31m\\udc80"
+    assert corpus.text().count("\n") == 2
+    corpus.close()
+
+
+def test_the_descriptor_is_all_there_is() -> None:
+    """The file has no name, its descriptor cannot write, and another opens the same corpus."""
+    with corpus_of("hello\n", "world\n") as corpus:
+        with pytest.raises(OSError, match=r"."):
+            os.ftruncate(corpus.fd, 0)
+        other = Corpus.open(os.dup(corpus.fd))
+        assert (other.sha256, other.text()) == (corpus.sha256, corpus.text())
+        other.close()
+    with pytest.raises(ValueError, match="no corpus"):
+        Corpus.open(os.open(__file__, os.O_RDONLY))
+
+
+PATTERNS = ["", "a", "a+", r"\w+", "^a", "(?m)^a.*$", r"a\Z", "(a)(b)?", r"\ba", "x*", r"(?<=a)a", r"\n", "$"]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.text("ab\né😀 ", max_size=30), min_size=1, max_size=3),
+    st.sampled_from(["", "a", "aa", "aba", "\n", "é", "b\n", "zz"]),
+    st.one_of(st.none(), st.integers(-90, 90)),
+    st.one_of(st.none(), st.integers(-90, 90)),
+    st.sampled_from(PATTERNS),
+)
+def test_a_lazy_text_does_what_a_string_does(
+    texts: list[str], sub: str, start: int | None, stop: int | None, pattern: str
+) -> None:
+    """Every method and every `re` function gives the `str`'s result, also over several slices of the corpus."""
+    with corpus_of(*texts) as corpus:
+        spans = [(document.start, document.stop) for document in corpus.documents]
+        text = lazy.Text(corpus, spans)
+        plain = "".join(corpus.text(*span) for span in spans)
+        assert len(text) == len(plain)
+        assert text == plain
+        assert text[start:stop] == plain[start:stop]
+        assert text[start:stop:-2] == plain[start:stop:-2]
+        assert text[::3] == plain[::3]
+        for name in ("find", "rfind", "count", "startswith", "endswith"):
+            assert getattr(text, name)(sub, start, stop) == getattr(plain, name)(sub, start, stop), name
+        assert (sub in text) == (sub in plain)
+        assert list(text.splitlines(True)) == plain.splitlines(True)
+        assert list(text.split("\n")) == plain.split("\n")
+        assert list(text.split()) == plain.split()
+        if sub:
+            assert list(text.split(sub)) == plain.split(sub)
+        assert text.findall(pattern) == re.findall(pattern, plain)
+        assert [m.span() for m in text.finditer(pattern)] == [m.span() for m in re.finditer(pattern, plain)]
+        assert list(lazy.re.split(pattern, text)) == re.split(pattern, plain)
+
+
+def test_patterns_see_across_windows() -> None:
+    """Windows do not show: matches at their edges, anchors and borders are those of one string."""
+    plain = ("word " * 60_000 + "\n") * 9
+    with corpus_of(plain) as corpus:
+        text = lazy.view(corpus, None, 0)
+        assert isinstance(text, lazy.Text)
+        for pattern in (r"\bword\b", r"\A\w+", r"d\s+\Z", r"(?m)^w", "d \nw"):
+            assert [m.span() for m in text.finditer(pattern)] == [m.span() for m in re.finditer(pattern, plain)]
+        assert text.count("d w") == plain.count("d w")
+        assert text.splitlines()[3] == plain.splitlines()[3]
+
+
+@pytest.mark.parametrize(
+    "code", ["str(t)", "f'{t}'", "t + 'x'", "'x' + t", "''.join(t)", "list(t)", "t.lower()", "re.sub('a', 'b', t)"]
+)
+def test_what_would_copy_everything_names_the_right_spelling(code: str) -> None:
+    """One line that says what to write instead, never gigabytes."""
+    with corpus_of("hello\n") as corpus:
+        with pytest.raises((ValueError, AttributeError)) as raised:
+            eval(code, {"t": lazy.view(corpus, None, 0), "re": lazy.re})
+        message = str(raised.value)
+        assert "use " in message
+        assert "\n" not in message
+
+
+def test_docs() -> None:
+    """Documents by number and by path; in a child only what its slices touch, cut to them."""
+    with corpus_of("one\ntwo\n", "three\n", "four\n") as corpus:
+        docs = lazy.Docs(corpus)
+        assert [doc.path for doc in docs] == ["d/0.txt", "d/1.txt", "d/2.txt"]
+        assert docs["d/0.txt"].lines == ["one", "two"]
+        assert docs[-1].text == "four\n"
+        with pytest.raises(KeyError, match=r"d/1\.txt"):
+            docs["1.txt"]
+        first, second = corpus.documents[0], corpus.documents[1]
+        part = lazy.Docs(corpus, [(first.start + 4, second.start)])
+        assert [(doc.path, doc.text, doc.chars) for doc in part] == [("d/0.txt", "two\n", 4)]
+
+
+def test_a_small_context_is_a_plain_string() -> None:
+    """`context` is a `str` up to the limit, by the widest character; one document comes without its header."""
+    with corpus_of("héllo\n") as corpus:
+        assert lazy.view(corpus, None, 6) == "héllo\n"
+        assert isinstance(lazy.view(corpus, None, 5), lazy.Text)
