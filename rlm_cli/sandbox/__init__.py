@@ -1,4 +1,9 @@
-"""The place where a model's code runs: one protocol, and the table of levels."""
+"""The place where a model's code runs: one protocol, and the table of names.
+
+host.py (sessions) → child.py (a process), messages.py (what it may say), wire.py (frames) on this side; on the other
+guest.py → harden.py, link.py, late.py, repl.py, printed.py, values.py, subcalls.py, which run in the child and are
+standard-library-only. Both sides share `wire.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from ..corpus import Corpus
 from ..call import Output
+from ..corpus import Corpus
+from ..errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,11 @@ class Repl(Protocol):
 
 class Sandbox(Protocol):
     name: str
-    level: str
+
+    @property
+    def level(self) -> str:
+        """What is proved of it; raises `SandboxError` below what its name promises."""
+        ...
 
     async def open(self, corpus: Corpus, spans: Sequence[Span] | None, ask: Ask) -> Repl:
         """Start a session over the whole corpus (`spans` None) or over slices of it."""
@@ -70,3 +80,21 @@ class Sandbox(Protocol):
     async def close(self) -> None:
         """End every session that was opened. Synchronous in effect: no process is left."""
         ...
+
+
+LOCKDOWNS = {"auto": "kernel", "process": "kernel", "soft": "audit", "none": "none"}
+"""Name of a sandbox → how its child process is confined. All are `ProcessSandbox`; `auto` is `process`."""
+
+
+def open_sandbox(name: str, *, cell_timeout_s: float, repl_memory: int, context_memory: int) -> Sandbox:
+    """The sandbox of that name; starts nothing yet. Time in seconds, sizes in bytes.
+
+    Raises `ConfigError` for a name that is not in the table.
+    """
+    from .child import Confinement
+    from .host import ProcessSandbox
+
+    if name not in LOCKDOWNS:
+        raise ConfigError(f"no sandbox is called {name!r}", hint=f"one of {', '.join(LOCKDOWNS)}")
+    confinement = Confinement(LOCKDOWNS[name], cell_timeout_s, repl_memory, context_memory)
+    return ProcessSandbox("process" if name == "auto" else name, confinement)

@@ -1,0 +1,160 @@
+"""The child: loads what it will need, maps the corpus, locks itself down, proves it, then runs cells.
+
+Started by `host.py` as `python -s -P -S guest.py FD PARENT`. It shares files with the host (`corpus.py`, `wire.py`) but none
+of its packages: `rlm_cli` is set up as an empty package whose modules are found by path, so no `__init__` runs and
+nothing outside the standard library can be imported. After the lockdown no file can be opened; a late import of a
+pure-Python module of the standard library is answered by the host with its source.
+
+Order matters: C extensions before the lockdown, limits after the corpus is mapped, the reading thread last.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import types
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .link import Link
+
+EXTENSIONS = (
+    "_asyncio _bisect _blake2 _bz2 _codecs_cn _codecs_hk _codecs_iso2022 _codecs_jp _codecs_kr _codecs_tw _contextvars"
+    " _csv _ctypes _datetime _decimal _elementtree _hashlib _heapq _json _lsprof _lzma _md5 _multibytecodec _opcode"
+    " _pickle _posixsubprocess _queue _random _sha1 _sha2 _sha256 _sha3 _sha512 _socket _sqlite3 _ssl _statistics"
+    " _struct _uuid _zoneinfo array binascii cmath fcntl grp math mmap pyexpat resource select termios unicodedata zlib"
+).split()
+"""C extensions are files that could not be loaded later. Those this Python does not have are left out."""
+
+MODULES = (
+    "asyncio bisect codecs collections concurrent.futures.thread contextlib copy csv dataclasses datetime decimal"
+    " difflib encodings.idna encodings.latin_1 encodings.utf_16 enum fractions functools hashlib heapq html io itertools json math"
+    " operator pathlib pprint random re reprlib statistics string textwrap threading time traceback typing unicodedata"
+    " uuid zoneinfo"
+).split()
+"""Imported before the lockdown: what text work asks for at once. The rest comes late."""
+
+PRESET = (
+    "re json math csv io collections itertools functools statistics datetime difflib hashlib textwrap string".split()
+)
+"""Modules bound in the REPL from the start: models forget the import."""
+
+
+def main(fd: int, parent: int) -> None:
+    """The whole life of the child. `fd` is its end of the wire, `parent` the host's process id."""
+    _be_a_package()
+    from rlm_cli.sandbox import harden
+
+    harden.die_with(parent)
+    import socket
+
+    from rlm_cli.sandbox.link import Link
+
+    asyncio = importlib.import_module("asyncio")  # before _asyncio, which needs it whole
+    del asyncio
+    for name in (*EXTENSIONS, *MODULES):
+        with suppress(ImportError):
+            importlib.import_module(name)
+    link = Link(socket.socket(fileno=fd))
+    settings = link.receive().fields
+    repl, subcalls = _build(link, settings)
+    _lock(link, settings, parent, harden)
+    _serve(link, repl, subcalls)
+
+
+def _be_a_package() -> None:
+    """`rlm_cli` and `rlm_cli.sandbox` as bare packages: their modules by path, their `__init__` never run."""
+    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 (pathlib costs 3 ms)
+    for name, path in (("rlm_cli", os.path.dirname(here)), ("rlm_cli.sandbox", here)):  # noqa: PTH120
+        package = types.ModuleType(name)
+        package.__path__ = [path]
+        sys.modules[name] = package
+
+
+def _build(link: Link, settings: dict[str, Any]) -> tuple[Any, Any]:
+    """The REPL over the corpus, before the lockdown: mapping it opens nothing afterwards."""
+    from rlm_cli.sandbox.repl import Repl
+    from rlm_cli.sandbox.subcalls import Subcalls
+
+    names, lazy, locate = _corpus_names(settings)
+
+    def publish(results: list[Any]) -> None:
+        repl.namespace["_results"] = results
+
+    def on_code(running: bool) -> None:
+        link.interruptible = running
+
+    subcalls = Subcalls(link, lazy, locate, publish)
+    preset = {name: sys.modules[name] for name in PRESET}
+    repl = Repl({**names, **subcalls.names()}, preset, on_code)
+    return repl, subcalls
+
+
+def _corpus_names(settings: dict[str, Any]) -> tuple[dict[str, Any], type, Any]:
+    """`context`, `docs`, `re`; the class of lazy texts; and the search for a plain text in the corpus."""
+    from rlm_cli import lazy
+    from rlm_cli.corpus import Corpus
+
+    if settings["corpus"] is None:
+        return {"context": "", "docs": [], "re": sys.modules["re"]}, lazy.Text, lambda text: None
+    corpus = Corpus.open(settings["corpus"])
+    spans = settings["spans"] and tuple((start, stop) for start, stop in settings["spans"])
+
+    def locate(text: str) -> tuple[int, int] | None:
+        start = corpus.find(text)
+        return None if start < 0 else (start, start + len(text))
+
+    names = {
+        "context": lazy.view(corpus, spans, settings["context_memory"]),
+        "docs": lazy.Docs(corpus, spans),
+        "re": lazy.re,
+    }
+    return names, lazy.Text, locate
+
+
+def _lock(link: Link, settings: dict[str, Any], parent: int, harden: Any) -> None:
+    """Lock down as asked, try the doors, report, and only then take interrupts and start the reading thread."""
+    from rlm_cli.sandbox import late
+
+    lockdown = settings["lockdown"]
+    missing: tuple[str, ...] = ()
+    if lockdown != "none":
+        importlib.import_module("threading").stack_size(1 << 20)  # else 19 threads are the most in 1 GB
+        try:
+            harden.limit_resources(settings["repl_memory"], settings["cpu_s"])
+        except (OSError, ValueError) as problem:
+            missing = (f"rlimits: {problem}",)
+    late.install(link)
+    if lockdown == "kernel":
+        missing += harden.lock_down()
+    refused = harden.self_test(parent) if lockdown != "none" else {}
+    if lockdown == "audit":
+        late.watch()
+    link.send("ready", {"refused": refused, "missing": missing})
+    link.start()
+
+
+def _serve(link: Link, repl: Any, subcalls: Any) -> None:
+    """Cells, one after the other, until the host is gone."""
+    from rlm_cli.sandbox.repl import OutOfMemory
+
+    while True:
+        frame = link.cells.get()
+        subcalls.cell = frame.fields["cell"]
+        try:
+            done = repl.run(frame.text(0))
+            fields = {
+                "cell": subcalls.cell,
+                "omitted": done.omitted,
+                "variables": done.variables,
+                "quotes": done.quotes,
+            }
+            link.send("done", fields, (done.stdout, done.error, done.answer, done.draft))
+        except (OutOfMemory, MemoryError):
+            os._exit(3)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

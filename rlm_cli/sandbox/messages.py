@@ -1,0 +1,153 @@
+"""What a child may say, read with suspicion: every frame becomes a checked value, or is a `Violation`.
+
+The child runs hostile code, which can reach the wire by way of `gc` and send anything. So this side believes nothing but
+the types it checks here, looks up nothing by a name it did not check, and never evaluates.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..call import Handover
+from ..result import Quote
+from . import Context, Query, Span
+from .wire import Frame, Violation
+
+MAX_PRINTED = 100_000
+"""Characters of output, or of an error, that are taken from a cell."""
+MAX_QUOTES = 10_000
+MAX_VARIABLES = 200
+_MODULE = re.compile(r"[A-Za-z_]\w{0,60}(\.\w{1,60}){0,6}", re.ASCII)
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]{0,30}(/[A-Za-z0-9_+\-]{1,30}){0,2}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What the self-test saw: attempts that went through, and walls that could not be raised (`wall: why`)."""
+
+    went_through: tuple[str, ...]
+    tried: int
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of a cell."""
+
+    stdout: str
+    omitted: int
+    error: str | None
+    answer: Handover | None
+    variables: tuple[tuple[str, str], ...]
+    draft: Any
+
+
+def read_ready(frame: Frame) -> Ready:
+    """Sent before any model code ran."""
+    refused, missing = frame.fields.get("refused"), frame.fields.get("missing")
+    if not isinstance(refused, dict) or not isinstance(missing, list):
+        raise Violation("a ready frame without its tests")
+    went_through = tuple(str(name) for name, ok in refused.items() if ok is not True)
+    return Ready(went_through, len(refused), tuple(str(item)[:200] for item in missing))
+
+
+def read_query(frame: Frame, chars: int) -> Query:
+    """A query over a corpus of `chars` characters."""
+    kind, model, count = frame.fields.get("query"), frame.fields.get("model"), frame.fields.get("prompts")
+    places = frame.fields.get("contexts")
+    if kind not in ("llm", "rlm") or not (model is None or (isinstance(model, str) and len(model) <= 200)):
+        raise Violation("a query of no known kind or model")
+    if type(count) is not int or not 0 < count <= len(frame.blobs):
+        raise Violation("a query without its prompts")
+    if not isinstance(places, list) or len(places) != count:
+        raise Violation("a query without its contexts")
+    contexts = tuple(None if place is None else _context(frame, place, chars) for place in places)
+    return Query(kind, tuple(frame.text(n) for n in range(count)), contexts, model)
+
+
+def _context(frame: Frame, place: Any, chars: int, listed: bool = False) -> Context:
+    match place:
+        case ["blob", int(index)]:
+            return frame.text(index)
+        case ["span", int(start), int(stop)] if 0 <= start <= stop <= chars:
+            return Span(start, stop)
+        case ["list", list(items)] if not listed:
+            parts = [_context(frame, item, chars, listed=True) for item in items]
+            return tuple(part for part in parts if not isinstance(part, tuple))
+    raise Violation("a context that is neither text nor a slice of the corpus")
+
+
+def read_done(frame: Frame) -> Done:
+    """The end of a cell; JSON in it is what the child's `values.py` writes, and is checked all the same."""
+    omitted, variables, quotes = (frame.fields.get(name) for name in ("omitted", "variables", "quotes"))
+    if len(frame.blobs) != 4 or type(omitted) is not int or omitted < 0:
+        raise Violation("a cell's end without its output")
+    if not isinstance(variables, list) or not isinstance(quotes, list) or len(quotes) > MAX_QUOTES:
+        raise Violation("a cell's end without its variables and quotes")
+    stdout, error = frame.text(0)[:MAX_PRINTED], frame.text(1)[:MAX_PRINTED]
+    answer = _json(frame, 2)
+    handover = Handover(answer[0], tuple(_quote(quote) for quote in quotes)) if answer else None
+    draft = _json(frame, 3)
+    shown = tuple(_pair(variable) for variable in variables[:MAX_VARIABLES])
+    return Done(stdout, omitted, error or None, handover, shown, draft[0] if draft else None)
+
+
+def _json(frame: Frame, index: int) -> tuple[Any] | None:
+    """The value in a blob, in a tuple of one; None when the blob is empty."""
+    text = frame.text(index)
+    if not text:
+        return None
+    try:
+        return (json.loads(text),)
+    except (ValueError, RecursionError):
+        raise Violation("an answer that is not JSON") from None
+
+
+def _quote(quote: Any) -> Quote:
+    match quote:
+        case [None | str() as path, str(text)]:
+            return Quote(text, path)
+    raise Violation("a quote that is not text")
+
+
+def _pair(variable: Any) -> tuple[str, str]:
+    match variable:
+        case [str(name), str(what)]:
+            return name[:100], what[:200]
+    raise Violation("a variable without its type")
+
+
+def served_module(frame: Frame) -> tuple[bytes, bool] | None:
+    """The source of a pure-Python module of the standard library and whether it is a package; None = there is none."""
+    name = frame.fields.get("name")
+    if (
+        not isinstance(name, str)
+        or not _MODULE.fullmatch(name)
+        or name.partition(".")[0] not in sys.stdlib_module_names
+    ):
+        return None
+    path = Path(sysconfig.get_path("stdlib"), *name.split("."))
+    for file, package in ((path / "__init__.py", True), (path.with_suffix(".py"), False)):
+        if file.is_file():
+            return file.read_bytes(), package
+    return None
+
+
+def served_zone(frame: Frame) -> bytes | None:
+    """The data of a time zone; None = there is none."""
+    import zoneinfo
+
+    name = frame.fields.get("name")
+    if not isinstance(name, str) or not _ZONE.fullmatch(name):
+        return None
+    for folder in zoneinfo.TZPATH:
+        file = Path(folder, name)
+        if file.is_file():
+            return file.read_bytes()
+    return None

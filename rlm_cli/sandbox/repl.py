@@ -1,0 +1,285 @@
+"""The REPL itself: a namespace that outlives its cells, what they print, how they fail, what they hand over.
+
+A model writes cells as it would in a notebook, so: the value of a last expression is shown, top-level `await` works,
+whatever was bound before an error stays. Names that belong to the REPL are put back before every cell, `builtins`
+included, so `llm_query = None` lasts one cell. `FINAL` ends a cell by an exception that is no `Exception`, so that no
+`except Exception` holds it up; the first one wins even where something did hold it up.
+
+Nothing here confines anything: that was done before the first cell.
+
+Standard library only: this file is loaded in the child.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import builtins
+import gc
+import inspect
+import linecache
+import reprlib
+import sys
+import threading
+import traceback
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .printed import Printed
+from .values import as_json, described, read_quotes
+
+BALLAST = 24 << 20
+"""Bytes kept for the cell after a memory bomb: without them even `x = None` fails."""
+SHOWN_VARIABLES = 50
+SHOWN_FRAMES = 4
+SHOWN_ERROR = 2_000
+"""Characters of an error's message."""
+
+
+class Final(BaseException):
+    """Raised by FINAL: the cell has handed over its answer."""
+
+
+class OutOfMemory(Exception):
+    """Memory is short even with the variables of the cell dropped: this process is of no more use."""
+
+
+@dataclass(slots=True)
+class Finished:
+    """What came of a cell, ready for the wire. `answer` and `draft` are JSON texts, empty = none."""
+
+    stdout: str = ""
+    omitted: int = 0
+    error: str = ""
+    answer: str = ""
+    quotes: list[list[str | None]] = field(default_factory=list)
+    variables: list[tuple[str, str]] = field(default_factory=list)
+    draft: str = ""
+
+
+class Repl:
+    """One namespace and the cells that run in it."""
+
+    def __init__(self, names: Mapping[str, Any], preset: Mapping[str, Any], on_code: Callable[[bool], None]) -> None:
+        """`names` are put back before each cell, `preset` are bound once; `on_code` is told when model code runs."""
+        self.printed = Printed()
+        self._on_code = on_code
+        module = types.ModuleType("__main__")
+        sys.modules["__main__"] = module
+        self.namespace: dict[str, Any] = module.__dict__
+        self._names = {**names, "FINAL": self.final, "FINAL_VAR": self.final_var, "SHOW_VARS": self.show_vars}
+        self._builtins = dict(builtins.__dict__)
+        self._cell_builtins = {**self._builtins, **self._guarded()}
+        self._live_builtins: dict[str, Any] = {}
+        self._given = {**module.__dict__, **preset, **self._names}
+        self.namespace.update(preset)
+        self._final: tuple[str, list[list[str | None]]] | None = None
+        self._cells = 0
+        self._ballast: bytearray | None = bytearray(BALLAST)
+        sys.stdout = sys.stderr = self.printed
+        threading.excepthook = self._thread_failed
+
+    def run(self, source: str) -> Finished:
+        """Run one cell. Raises `OutOfMemory`; whatever the code does wrong is in `Finished.error`."""
+        self._restore()
+        before = dict(self.namespace)
+        shapes = self._shapes()
+        error = ""
+        try:
+            try:
+                self._on_code(True)
+                self._execute(source)
+            finally:
+                self._on_code(False)
+        except (Final, SystemExit):
+            pass
+        except MemoryError:
+            error = self._recover(before)
+        except BaseException as problem:  # the code's own, KeyboardInterrupt included
+            error = self._report(problem)
+        sys.stdout = sys.stderr = self.printed
+        return self._finished(error, shapes)
+
+    def final(self, value: Any = None, quotes: Any = ()) -> None:
+        """FINAL(value, quotes=[…]): hand over the answer and end the work."""
+        handed = as_json(value), read_quotes(quotes)
+        if self._final is None:
+            self._final = handed
+        raise Final
+
+    def final_var(self, variable: Any = None, quotes: Any = ()) -> None:
+        """FINAL_VAR("name") or FINAL_VAR(variable)."""
+        if isinstance(variable, str):
+            name = variable.strip().strip("\"'")
+            own = {key: value for key, value in self.namespace.items() if self._is_own(key, value)}
+            if name in own:
+                return self.final(own[name], quotes)
+            held = any(value is variable for value in own.values())
+            if not held and name.isidentifier():
+                raise NameError(f"there is no variable {name!r} to hand over; SHOW_VARS() lists what there is")
+        return self.final(variable, quotes)
+
+    def show_vars(self) -> str:
+        """SHOW_VARS(): a line for each variable that the cells have made."""
+        lines = [f"{name}: {what}" for name, what in self._shapes().items()]
+        return _Shown("\n".join(lines) or "no variables yet")
+
+    def _execute(self, source: str) -> None:
+        self._cells += 1
+        filename = f"<cell {self._cells}>"
+        linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+        tree = ast.parse(source, filename)
+        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        if tree.body:
+            self._evaluate(compile(tree, filename, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True))
+        if last is not None:
+            expression = ast.Expression(last.value)
+            code = compile(expression, filename, "eval", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+            value = self._evaluate(code)
+            if value is not None:
+                self.printed.write(_brief(value) + "\n")
+
+    def _evaluate(self, code: types.CodeType) -> Any:
+        value = eval(code, self.namespace)
+        if code.co_flags & inspect.CO_COROUTINE:
+            with asyncio.Runner() as runner:
+                return runner.run(value)
+        return value
+
+    def _restore(self) -> None:
+        """The real names back in their places; `builtins` as they were."""
+        self._final = None
+        for live, real in ((builtins.__dict__, self._builtins), (self._live_builtins, self._cell_builtins)):
+            live.clear()
+            live.update(real)
+        self.namespace.update(self._names)
+        self.namespace["__builtins__"] = self._live_builtins
+        self.namespace["__name__"] = "__main__"
+        self.printed.clear()
+        sys.stdout = sys.stderr = self.printed
+
+    def _guarded(self) -> dict[str, Any]:
+        """Builtins that cannot work here, and say what does."""
+
+        def open(*_: Any, **__: Any) -> None:
+            raise PermissionError(
+                "files cannot be opened here: the documents are in `docs` and `context`; keep results in variables"
+            )
+
+        def input(*_: Any) -> None:
+            raise EOFError("nobody can type here: ask models with llm_query, print what you want to see")
+
+        def leave(*_: Any) -> None:
+            raise SystemExit
+
+        real_import, wrapped_re = builtins.__import__, self._names.get("re")
+
+        def import_(name: str, *rest: Any, **named: Any) -> Any:
+            module = real_import(name, *rest, **named)
+            return wrapped_re if name == "re" and wrapped_re is not None else module
+
+        return {"open": open, "input": input, "exit": leave, "quit": leave, "__import__": import_}
+
+    def _finished(self, error: str, shapes: dict[str, str]) -> Finished:
+        stdout, omitted = self.printed.shown()
+        finished = Finished(stdout, omitted, error)
+        finished.variables = [item for item in self._shapes().items() if shapes.get(item[0]) != item[1]]
+        del finished.variables[SHOWN_VARIABLES:]
+        if self._final is None:
+            self._read_answer(finished)
+        if self._final is not None:
+            finished.answer, finished.quotes = self._final
+        return finished
+
+    def _read_answer(self, finished: Finished) -> None:
+        """A mapping named `answer`: handed over when its `ready` is true, else a draft."""
+        answer = self.namespace.get("answer")
+        if not isinstance(answer, dict) or "content" not in answer or "ready" not in answer:
+            return
+        try:
+            content = as_json(answer["content"])
+            if answer["ready"]:
+                self._final = content, read_quotes(answer.get("quotes", ()))
+            elif answer["content"]:
+                finished.draft = content
+        except Exception as problem:
+            finished.error = finished.error or f"the variable `answer` cannot be handed over: {problem}"
+
+    def _shapes(self) -> dict[str, str]:
+        shapes = {}
+        for name, value in list(self.namespace.items()):
+            if self._is_own(name, value) and not isinstance(value, types.ModuleType):
+                shapes[name] = described(value)
+        return shapes
+
+    def _is_own(self, name: Any, value: Any) -> bool:
+        """A variable the cells have made: not a name of the REPL, nor a module it came with."""
+        if not isinstance(name, str) or name.startswith("_") or name in self._names:
+            return False
+        return name not in self._given or self._given[name] is not value
+
+    def _recover(self, before: dict[str, Any]) -> str:
+        """After a memory bomb: drop the ballast and what this cell bound, then lay the ballast in again."""
+        self._ballast = None
+        self.namespace.clear()
+        self.namespace.update(before)
+        before.clear()
+        gc.collect()
+        try:
+            self._ballast = bytearray(BALLAST)
+        except MemoryError:
+            raise OutOfMemory from None
+        return "MemoryError: the REPL's memory is full. What this cell bound was dropped; work on smaller pieces."
+
+    def _report(self, problem: BaseException) -> str:
+        """The last frames in the model's own code, then the error."""
+        try:
+            return _short_traceback(problem)
+        except Exception:  # an error whose own __str__ fails
+            return type(problem).__name__
+
+    def _thread_failed(self, hook: threading.ExceptHookArgs) -> None:
+        if hook.exc_value is not None and not isinstance(hook.exc_value, (Final, SystemExit)):
+            self.printed.write(f"in a thread: {self._report(hook.exc_value)}\n")
+
+
+class _Shown(str):
+    """Text that an expression statement shows as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _brief(value: Any) -> str:
+    """`repr` that never takes more than a screen of memory from a large value."""
+    if type(value) in (int, float, bool):
+        return repr(value)
+    if isinstance(value, _Shown):
+        return str(value)
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother, short.maxlong = 6, 8_000, 8_000, 1_000
+    short.maxlist = short.maxtuple = short.maxset = short.maxfrozenset = short.maxdeque = short.maxdict = 500
+    return short.repr(value)
+
+
+def _short_traceback(problem: BaseException) -> str:
+    own = [f for f in traceback.extract_tb(problem.__traceback__) if f.filename.startswith("<cell ")]
+    lines = []
+    for frame in own[-SHOWN_FRAMES:]:
+        where = "" if frame.name == "<module>" else f", in {frame.name}"
+        lines.append(f"{frame.filename[1:-1]}, line {frame.lineno}{where}:\n    {frame.line}")
+    if isinstance(problem, SyntaxError) and (problem.filename or "").startswith("<cell "):
+        return "".join(traceback.format_exception_only(problem))[-SHOWN_ERROR:].replace('File "<cell', 'in "<cell')
+    message = "".join(traceback.format_exception_only(problem)).strip()
+    if len(message) > SHOWN_ERROR:
+        message = f"{message[: SHOWN_ERROR // 2]} … {message[-SHOWN_ERROR // 2 :]}"
+    if isinstance(problem, PermissionError) and problem.errno is not None:
+        message += "\n(no files, network, programs or signals here: the documents are in `docs` and `context`)"
+    cause = problem.__cause__
+    if cause is not None:
+        message += f"\ncaused by {type(cause).__name__}: {str(cause)[:500]}"
+    return "\n".join([*lines, message])

@@ -1,0 +1,84 @@
+"""Frames between the host and the child: lengths, a small JSON header, raw UTF-8 blobs. The one format of both sides.
+
+    !II  header bytes, body bytes | header: {"kind": …, "sizes": [bytes of each blob], …} | blobs, end to end
+
+Texts travel as blobs and not inside JSON, because escaping 10,000 prompts costs ten times what sending them does.
+Never pickle: the child is hostile and unpickling runs code. Everything that can be wrong with a frame is one error,
+`Violation`, in one line; the host ends the child on it.
+
+Standard library only: this file is loaded in the child as well.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+PREFIX = struct.Struct("!II")
+MAX_HEADER = 4 << 20
+MAX_BODY = 64 << 20
+"""Of one frame, and of all queries of a child that are not answered yet, in bytes."""
+
+
+class Violation(Exception):
+    """What came over the wire is not what the other side may send."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    kind: str
+    fields: dict[str, Any]
+    """The header without `kind` and `sizes`."""
+    blobs: tuple[bytes, ...] = ()
+
+    def text(self, index: int) -> str:
+        """A blob as text. Raises `Violation`."""
+        if not 0 <= index < len(self.blobs):
+            raise Violation(f"a {self.kind} frame without blob {index}")
+        try:
+            return self.blobs[index].decode()
+        except UnicodeDecodeError:
+            raise Violation(f"a blob of a {self.kind} frame is not UTF-8") from None
+
+
+def encode(kind: str, fields: dict[str, Any] | None = None, texts: Sequence[str | bytes] = ()) -> bytes:
+    """A frame, ready to send. A lone surrogate becomes `?`. Raises `Violation` when it is too large."""
+    blobs = [text if isinstance(text, bytes) else text.encode("utf-8", "replace") for text in texts]
+    header = json.dumps({**(fields or {}), "kind": kind, "sizes": [len(blob) for blob in blobs]}).encode()
+    size = sum(map(len, blobs))
+    if len(header) > MAX_HEADER or size > MAX_BODY:
+        raise Violation(f"{size:,} bytes at once; at most {MAX_BODY:,} can be sent")
+    return b"".join((PREFIX.pack(len(header), size), header, *blobs))
+
+
+def lengths(prefix: bytes) -> tuple[int, int]:
+    """Bytes of header and body that follow this prefix. Raises `Violation` when they are beyond the caps."""
+    header, body = PREFIX.unpack(prefix)
+    if not 2 <= header <= MAX_HEADER or body > MAX_BODY:
+        raise Violation(f"a frame of {header:,} + {body:,} bytes")
+    return header, body
+
+
+def decode(header: bytes, body: bytes) -> Frame:
+    """One frame. Raises `Violation`."""
+    try:
+        fields = json.loads(header)
+    except (ValueError, RecursionError):
+        raise Violation("a header that is not JSON") from None
+    if not isinstance(fields, dict):
+        raise Violation("a header that is not an object")
+    kind, sizes = fields.pop("kind", None), fields.pop("sizes", None)
+    if not isinstance(kind, str) or len(kind) > 20:
+        raise Violation("a frame without a kind")
+    if not isinstance(sizes, list) or not all(type(size) is int and size >= 0 for size in sizes):
+        raise Violation("a frame without sizes")
+    if sum(sizes) != len(body):
+        raise Violation("sizes that do not add up")
+    blobs, start = [], 0
+    for size in sizes:
+        blobs.append(body[start : start + size])
+        start += size
+    return Frame(kind, fields, tuple(blobs))
