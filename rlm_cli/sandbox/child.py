@@ -1,7 +1,8 @@
-"""Starting a child process and proving how it is confined; what comes after is `session.py`'s.
+"""Starting a child process and proving how it is confined; what comes after is for `host.py`.
 
-The child gets a session of its own, a fixed environment, /dev/null, one end of a socketpair, the corpus by descriptor, and nothing
-else. What it writes to its descriptors 1 and 2 is never protocol; the last 64 KB are kept for the message about a crash.
+The child gets a session of its own, a fixed environment, /dev/null, one end of a socketpair, the corpus by descriptor,
+and nothing else. What it writes to its descriptors 1 and 2 is never protocol; the last 64 KB are kept for the message
+about a crash.
 
 It gets SIGKILL when the thread that started it ends (PDEATHSIG), so it is started from the event loop's thread, by an
 ordinary `Popen`: `preexec_fn` is not safe with threads. Rejected: a pool of warm children (they start in 0.1 s).

@@ -4,9 +4,9 @@ Runs inside the child, in its only thread, before it sees model code. No depende
 user namespace: those are refused in default Docker and on stock Ubuntu 24.04, while a seccomp filter under
 `no_new_privs` may be installed by anybody.
 
-Two walls. seccomp is an allow-list: what is not named in `CALLS` fails with EPERM, so there is no `open`, `stat`, `socket`,
-`connect`, `execve`, `kill` at all, whatever the kernel adds later. Landlock, where the kernel has it, denies files, TCP,
-abstract sockets and signals a second time. `lock_down` says what it could not do; `self_test` then tries, with bare C
+Two walls. seccomp is an allow-list: what is neither in `PLAIN` nor in `checked` fails with EPERM, so there is no `open`,
+`stat`, `socket`, `connect`, `execve`, `kill` at all, whatever the kernel adds later. Landlock, where the kernel has it,
+denies files, TCP, abstract sockets and signals a second time. `lock_down` says what it could not do; `self_test` then tries, with bare C
 calls, and what it saw refused is the only thing the host believes.
 
 Rejected: a deny-list (one forgotten call is a hole); bubblewrap (user namespaces); libseccomp (a dependency);
@@ -26,6 +26,7 @@ import resource
 import signal
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 PLAIN = {
     # name: (x86-64, aarch64); None where the architecture does not have the call
@@ -182,7 +183,7 @@ def landlock_abi() -> int:
     return max(0, int(_libc().syscall(444, None, ctypes.c_size_t(0), 1)))  # LANDLOCK_CREATE_RULESET_VERSION
 
 
-def _landlock(libc: ctypes.CDLL) -> None:
+def _landlock(libc: Any) -> None:
     """Handle every right this kernel knows and grant none."""
     abi = landlock_abi()
     if not abi:
@@ -209,7 +210,7 @@ class _Program(ctypes.Structure):
     _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-def _seccomp(libc: ctypes.CDLL) -> None:
+def _seccomp(libc: Any) -> None:
     machine = platform.machine() if os.uname().sysname == "Linux" and struct.calcsize("P") == 8 else "32-bit"
     code = filter_program(machine, os.getpid())
     program = _Program(len(code) // 8, code)
@@ -241,7 +242,7 @@ def self_test(parent: int) -> dict[str, bool]:
     return refused
 
 
-def _fork(libc: ctypes.CDLL) -> int:
+def _fork(libc: Any) -> int:
     child = int(libc.fork())
     if child == 0:
         os._exit(0)
@@ -250,7 +251,7 @@ def _fork(libc: ctypes.CDLL) -> int:
     return child
 
 
-def _libc() -> ctypes.CDLL:
+def _libc() -> Any:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
     return libc

@@ -4,18 +4,19 @@ Nothing that comes from the child is trusted. Frames are read by a strict state 
 capped before they are read, every field checked (`messages.py`); anything else ends the child, in one line.
 
 Two clocks. Computing time of a cell runs while no query is open (a thread that computes while others wait for a model
-is not counted; the wall limit and RLIMIT_CPU bound that). When either is used up: SIGINT, state kept; 1.5 s later SIGKILL
-to the whole process group and a fresh session, and `Output.lost` says what is gone.
+is not counted; the wall limit and RLIMIT_CPU bound that). When either is used up: SIGINT, state kept; 1.5 s later
+SIGKILL to the whole process group and a fresh session, and `Output.lost` says what is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from ..call import Output
 from ..corpus import Corpus
@@ -138,10 +139,10 @@ class _Session:
             self.end(f"it broke the protocol ({problem})")
         except (EOFError, OSError):
             # The stream ends a moment before the process does: wait for that, or a crash would look like our kill.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(1):
-                    while self.child.process.poll() is None:
-                        await asyncio.sleep(0.005)
+            for _ in range(200):
+                if self.child.process.poll() is not None:
+                    break
+                await asyncio.sleep(0.005)
             self.end()
 
     async def _handle(self, frame: wire.Frame) -> None:
@@ -210,9 +211,9 @@ class _Session:
             texts = [f"the replies are too large: {problem}"] * len(results)
             await self._send("reply", {"id": number, "failed": list(range(len(results)))}, texts)
 
-    async def _send(self, kind: str, fields: dict[str, object], texts: Sequence[str | bytes]) -> None:
+    async def _send(self, kind: str, fields: Mapping[str, Any], texts: Sequence[str | bytes]) -> None:
         try:
-            self._writer.write(wire.encode(kind, fields, texts))
+            self._writer.write(wire.encode(kind, dict(fields), texts))
             await self._writer.drain()
         except OSError:
             pass  # the reading task sees the end of the stream

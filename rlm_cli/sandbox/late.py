@@ -1,8 +1,8 @@
 """Imports after the lockdown, and other things that would open a file.
 
 No file can be opened any more, so the host sends the source of a pure-Python module of the standard library, and the
-data of a time zone. Anything else fails with one line that says what there is. Processes do not exist here: `multiprocessing`
-is a small module whose pools are threads, which is what the models that ask for them can use.
+data of a time zone. Anything else fails with one line that says what there is. Processes do not exist here:
+`multiprocessing` is a small module whose pools are threads, which is what the models that ask for them can use.
 
 Standard library only: this file is loaded in the child.
 """
@@ -115,7 +115,7 @@ def install(link: Link) -> None:
     sys.path_importer_cache.clear()
     builtin = (importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter)
     sys.meta_path[:] = [*builtin, HostFinder(link)]
-    os.environ = _NoEnvironment()  # type: ignore[assignment]
+    os.environ = _NoEnvironment()  # type: ignore[assignment]  # noqa: B003 (it was empty; this says so)
     _time_zones(link)
     _threads_for_processes()
 
@@ -131,7 +131,7 @@ def _time_zones(link: Link) -> None:
         return io.BytesIO(reply.blobs[0])
 
     zoneinfo.reset_tzpath(())
-    common.load_tzdata = load  # type: ignore[attr-defined]
+    common.load_tzdata = load  # type: ignore[assignment]
 
 
 def _threads_for_processes() -> None:

@@ -1,7 +1,7 @@
 """What a child may say, read with suspicion: every frame becomes a checked value, or is a `Violation`.
 
-The child runs hostile code, which can reach the wire by way of `gc` and send anything. So this side believes nothing but
-the types it checks here, looks up nothing by a name it did not check, and never evaluates.
+The child runs hostile code, which can reach the wire by way of `gc` and send anything. So this side believes nothing
+but the types it checks here, looks up nothing by a name it did not check, and never evaluates.
 """
 
 from __future__ import annotations

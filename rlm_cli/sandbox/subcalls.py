@@ -1,7 +1,7 @@
 """`llm_query` and its three siblings as model code sees them.
 
-A failed sub-call raises; it never becomes answer text. A batch finishes first: what was answered is on the exception and in
-`_results`, and is remembered, so that asking the same again pays for the failed ones only. Models call these with
+A failed sub-call raises; it never becomes answer text. A batch finishes first: what was answered is on the exception and
+in `_results`, and is remembered, so that asking the same again pays for the failed ones only. Models call these with
 whatever they remember of the signature, so the clear cases are accepted and the rest named in one line.
 
 Standard library only: this file is loaded in the child.
@@ -29,6 +29,7 @@ class SubcallError(Exception):
     """A sub-call failed. From a batch, `results` holds every answer, and an exception at each failed place."""
 
     results: list[Any]
+    __module__ = "builtins"  # tracebacks then show the bare name
 
     def __init__(self, message: str, results: list[Any] | None = None) -> None:
         super().__init__(message)

@@ -78,7 +78,7 @@ def read_quotes(quotes: Any) -> list[list[str | None]]:
     if isinstance(quotes, (str, Mapping)):
         quotes = [quotes]
     elif isinstance(quotes, tuple) and len(quotes) == 2 and all(isinstance(part, str) for part in quotes):
-        # ("path", "words") alone; two quotes without paths in a tuple look the same. A path has no line break and is short.
+        # ("path", "words") alone; two quotes without paths look the same, but a path is short and of one word.
         quotes = [quotes] if len(quotes[0]) < 200 and "\n" not in quotes[0] and " " not in quotes[0] else quotes
     pairs: list[list[str | None]] = []
     for quote in quotes:
@@ -105,7 +105,7 @@ def described(value: Any) -> str:
         return f"{name} {value!r}" if kind is not int or abs(value) < 10**20 else name
     for known in _SIZED:
         if isinstance(value, known):
-            count = known.__len__(value)
+            count = int(known.__len__(value))  # type: ignore[arg-type]
             unit = "character" if known is str else "byte" if known in (bytes, bytearray) else "item"
             return f"{name}, {count:,} {unit}{'' if count == 1 else 's'}"
     if isinstance(value, type):
