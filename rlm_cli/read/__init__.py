@@ -1,0 +1,308 @@
+"""From what the user named to one corpus: which files, which reader, and an account of every path.
+
+`gather` is synchronous and meant for a thread: it looks at `stop` between files and chunks. Documents reach the corpus
+in the order of their paths, whatever the file system says and however many workers extract at once: PDFs are extracted
+ahead of their turn (`_Ahead`), a bounded number at a time.
+
+Which reader stands for a name is the table `READERS`; what is known by name and cannot be read yet is in
+`UNSUPPORTED`, so that it is skipped with its type and not read as garbage.
+"""
+
+from __future__ import annotations
+
+import glob
+import io
+import os
+import select
+import stat
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from ..corpus import CorpusBuilder
+from ..errors import SourceError, UsageError
+from ..events import Reading
+from . import text, walk
+from .walk import Found, Rules
+from .workers import Extracted, Extractors
+
+__all__ = ["Manifest", "Rules", "Skipped", "gather", "read_list"]
+
+STDIN = "-"
+PROGRESS_S = 0.1
+READERS = {".pdf": "pdf"}
+"""Suffix → kind of reader; a suffix that is not here is text, unless its bytes say otherwise."""
+UNSUPPORTED = frozenset(
+    ".docx .doc .pptx .ppt .xlsx .xls .xlsb .ods .odt .odp .epub .rtf .msg .eml .mbox .zip .tar .gz .tgz .bz2 .xz .zst"
+    " .7z .rar .jar .whl .parquet .sqlite .db".split()
+) - {".eml", ".mbox", ".rtf"}
+"""Skipped with their type. Mail and RTF are text that can be read as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A path that was wanted and could not be read."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What did not become a document. `excluded`: rule → how many entries it kept out (a folder counts once)."""
+
+    skipped: tuple[Skipped, ...] = ()
+    excluded: dict[str, int] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+
+def gather(
+    sources: Sequence[str],
+    rules: Rules,
+    builder: CorpusBuilder,
+    *,
+    stdin: BinaryIO | None,
+    progress: Callable[[Reading], None],
+    stop: threading.Event,
+) -> Manifest:
+    """Read every source into `builder`.
+
+    Raises `SourceError` for a source that does not exist, `UsageError` for an unknown type or a bad glob. `progress` is
+    called at most every tenth of a second, from this thread.
+    """
+    walk.check(rules)
+    with Extractors() as extractors:
+        return _Gathering(rules, builder, stdin, progress, stop, extractors).read(sources)
+
+
+def read_list(path: str, stdin: BinaryIO) -> list[str]:
+    """The paths in a list, separated by NULs if it has any, else by newlines. Raises `UsageError`."""
+    try:
+        data = stdin.read() if path == STDIN else Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"--files-from: {path} cannot be read", why=error.strerror or "") from error
+    parts = data.split(b"\0") if b"\0" in data else data.splitlines()
+    return [os.fsdecode(part) for part in parts if part]
+
+
+class Stopped(Exception):
+    """The run was interrupted while documents were read."""
+
+
+class _Gathering:
+    def __init__(
+        self,
+        rules: Rules,
+        builder: CorpusBuilder,
+        stdin: BinaryIO | None,
+        progress: Callable[[Reading], None],
+        stop: threading.Event,
+        extractors: Extractors,
+    ) -> None:
+        self.rules = rules
+        self.builder = builder
+        self.stdin = stdin
+        self.stop = stop
+        self.extractors = extractors
+        self.account = walk.Account()
+        self.skipped: list[Skipped] = []
+        self._progress = progress
+        self._last = 0.0
+        self._files = self._bytes = self._pages = 0
+
+    def read(self, sources: Sequence[str]) -> Manifest:
+        seen: set[str] = set()
+        for found, extracting in self._ahead(self._found(sources, seen)):
+            self._check()
+            if found.problem:
+                self._skip(found.path, found.problem)
+            elif found.path == STDIN and found.file is None:
+                self._stdin()
+            elif extracting is not None:
+                self._add_extracted(found, extracting)
+            else:
+                self._file(found)
+        self._show("", final=True)
+        excluded = dict(sorted(self.account.excluded.items()))
+        return Manifest(tuple(self.skipped), excluded, self._notices(excluded))
+
+    def _found(self, sources: Sequence[str], seen: set[str]) -> Iterator[Found]:
+        """Every file of every source, each once."""
+        for source in sources:
+            for found in self._expand(source):
+                place = found.path if found.file is None else os.path.abspath(found.file)  # noqa: PTH100
+                if place not in seen:
+                    seen.add(place)
+                    yield found
+
+    def _expand(self, source: str) -> Iterator[Found]:
+        if source == STDIN:
+            yield Found(STDIN, None)
+        elif os.path.isdir(source):  # noqa: PTH112  # names that are not UTF-8 stay as they are
+            yield from walk.folder(source, self.rules, self.account)
+        elif os.path.lexists(source):
+            yield Found(source, source)
+        elif glob.has_magic(source) and (matches := sorted(glob.glob(source, recursive=True))):  # noqa: PTH207
+            for match in matches:
+                yield from self._expand(match)
+        else:
+            raise _missing(source)
+
+    def _ahead(self, found: Iterator[Found]) -> Iterator[tuple[Found, Future[Extracted] | None]]:
+        """The same in the same order, with the next PDFs already being extracted."""
+        queue: deque[tuple[Found, Future[Extracted] | None]] = deque()
+        flying = 0
+        for one in found:
+            future = None
+            if one.file is not None and not one.problem and _kind(one.path) == "pdf" and _is_file(one.file):
+                future = self.extractors.submit(one.file)
+                flying += 1
+            queue.append((one, future))
+            while queue and (flying >= self.extractors.ahead or queue[0][1] is None):
+                if queue[0][1] is not None:
+                    flying -= 1
+                yield queue.popleft()
+        yield from queue
+
+    def _file(self, found: Found) -> None:
+        """A file that is read here: text, or found out to be something else by its bytes."""
+        assert found.file is not None
+        suffix = os.path.splitext(found.path)[1].lower()  # noqa: PTH122
+        try:
+            mode = os.stat(found.file).st_mode  # noqa: PTH116
+            if not stat.S_ISREG(mode):
+                return self._skip(found.path, _sort_of(mode))
+            if suffix in UNSUPPORTED:
+                return self._skip(found.path, f"unsupported type ({suffix[1:]})")
+            with open(found.file, "rb", buffering=0) as file:  # noqa: PTH123
+                self._stream(found.path, file.read)
+        except OSError as error:
+            self._skip(found.path, f"unreadable ({error.strerror})")
+
+    def _stdin(self) -> None:
+        if self.stdin is None:
+            return self._skip(STDIN, "there is no stdin")
+        self._stream(STDIN, _waiting_reader(self.stdin, self.stop))
+
+    def _stream(self, path: str, read: Callable[[int], bytes]) -> None:
+        """Text goes straight into the corpus; a PDF is known by its first bytes and goes to a worker."""
+        head = text.read_head(read)
+        if head.startswith(b"%PDF-"):
+            return self._pdf_from(path, head, read)
+        reason = text.refused(head)
+        if reason:
+            return self._skip(path, reason)
+        with self.builder.document(printable(path), "text") as document:
+            for size in text.decode(head, read, document):
+                self._bytes += size
+                self._show(path)
+                self._check()
+        self._files += 1
+        self._show(path)
+
+    def _pdf_from(self, path: str, head: bytes, read: Callable[[int], bytes]) -> None:
+        import tempfile
+
+        with tempfile.NamedTemporaryFile(prefix="rlm-", suffix=".pdf") as copy:
+            while head:
+                copy.write(head)
+                self._check()
+                head = read(1 << 20)
+            copy.flush()
+            self._add_extracted(Found(path, copy.name), self.extractors.submit(copy.name))
+
+    def _add_extracted(self, found: Found, extracting: Future[Extracted]) -> None:
+        while not extracting.done():
+            self._check()
+            self._show(found.path)
+            try:
+                extracting.result(timeout=PROGRESS_S)
+            except TimeoutError:
+                continue
+        extracted = extracting.result()
+        if extracted.problem:
+            return self._skip(found.path, extracted.problem)
+        with self.builder.document(printable(found.path), "pdf") as document:
+            document.source_bytes, document.sha256 = extracted.bytes, extracted.sha256
+            for page in extracted.pages:
+                document.page()
+                document.write(page)
+        self._files += 1
+        self._bytes += extracted.bytes
+        self._pages += len(extracted.pages)
+        self._show(found.path)
+
+    def _skip(self, path: str, reason: str) -> None:
+        self.skipped.append(Skipped(printable(path), reason))
+
+    def _check(self) -> None:
+        if self.stop.is_set():
+            raise Stopped
+
+    def _show(self, path: str, final: bool = False) -> None:
+        now = time.monotonic()
+        if final or now - self._last >= PROGRESS_S:
+            self._last = now
+            self._progress(Reading(self._files, self._bytes, self._pages, printable(path)))
+
+    def _notices(self, excluded: dict[str, int]) -> tuple[str, ...]:
+        kept_out = sum(excluded.values())
+        if kept_out and kept_out > 10 * max(self._files, 1):
+            return (f"rules kept out {kept_out:,} entries and left {self._files:,} files; -u reads ignored ones",)
+        return ()
+
+
+def printable(path: str) -> str:
+    """A path as it can be shown and written: bytes that are not UTF-8 as backslash escapes."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _kind(path: str) -> str:
+    return READERS.get(os.path.splitext(path)[1].lower(), "text")  # noqa: PTH122
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116
+    except OSError:
+        return False
+
+
+def _sort_of(mode: int) -> str:
+    kinds = ((stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"))
+    return f"not a regular file ({next((name for test, name in kinds if test(mode)), 'a device')})"
+
+
+def _waiting_reader(stream: BinaryIO, stop: threading.Event) -> Callable[[int], bytes]:
+    """Read that can be stopped while nothing comes: a pipe may stay open for ever."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, io.UnsupportedOperation, AttributeError):
+        return stream.read  # a file object in memory never waits
+
+    def read(size: int) -> bytes:
+        while not select.select([descriptor], [], [], PROGRESS_S)[0]:
+            if stop.is_set():
+                raise Stopped
+        return os.read(descriptor, size)
+
+    return read
+
+
+def _missing(source: str) -> SourceError:
+    import difflib
+
+    folder, name = os.path.split(source)
+    try:
+        names = os.listdir(folder or ".")
+    except OSError:
+        names = []
+    near = difflib.get_close_matches(name, names, n=2)
+    hint = "did you mean " + " or ".join(os.path.join(folder, n) for n in near) if near else ""  # noqa: PTH118
+    what = "no file matches" if glob.has_magic(source) else "no file or folder at"
+    return SourceError(f"{what} {printable(source)}", hint=printable(hint) or "name files, folders, or - for stdin")
