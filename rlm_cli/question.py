@@ -98,7 +98,7 @@ class _Question:
         self.documents = await prepare.read_documents(self.job, self.stream.emit, models.warm_up_for(self.models.all))
         self.mode = prepare.choose_mode(self.job, self.documents, self.models.root)
         if self.mode == "rlm":
-            self.sandbox = await prepare.open_sandbox(self.job)
+            self.sandbox = prepare.open_sandbox(self.job)
         self._begin()
         self.run = Run(self.job, self.models, self.documents, self.sandbox, self.stream)
         answer = await self.run.answer(self.mode)

@@ -27,6 +27,7 @@ from ..settings import Settings
 from ..trace import Written
 from ..views import View, Wishes, choose_view, use_color
 from ..views.answer import answer_text, error_text, summary_line
+from .configuration import state_folder
 from .plan import plan_text
 
 TICKS_PER_SECOND = 8
@@ -162,11 +163,8 @@ def _plan(job: Job, view: View) -> int:
         models = prepare.connect_models(job)
         documents = await prepare.read_documents(job, lambda event, call: None)
         mode = prepare.choose_mode(job, documents, models.root)
-        sandbox = await prepare.open_sandbox(job)
-        try:
-            return plan_text(job, models, documents, mode, sandbox)
-        finally:
-            await sandbox.close()
+        sandbox = prepare.open_sandbox(job)
+        return plan_text(job, models, documents, mode, f"{sandbox.name} ({sandbox.level})")
 
     text = asyncio.run(main())
     view.close()
@@ -221,10 +219,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def state_folder() -> Path:
-    """Where runs are kept: the platform's state folder."""
-    import platformdirs
-
-    return Path(platformdirs.user_state_dir("rlm"))
