@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, fields
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +48,7 @@ def setting(default: Any, kind: Kind, *flags: str, **spelling: Any) -> Any:
     return field(default=default, metadata=metadata)
 
 
+# fmt: off
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Every setting with its built-in default. Durations are seconds, sizes bytes, money USD."""
@@ -144,6 +146,7 @@ class Settings:
     """Where API keys come from: [keys] PROVIDER = { env = "NAME" } or { command = "…" }."""
     models: dict[str, Any] = setting({}, "table")
     """Models of your own: [models.NAME] with model, api_base, window, max_output, price, options."""
+# fmt: on
 
 
 def spelling_of(name: str) -> Spelling:
@@ -163,7 +166,7 @@ def helps() -> dict[str, str]:
     tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
     body = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Settings").body
     found: dict[str, str] = {}
-    for before, node in zip(body, body[1:], strict=False):
+    for before, node in pairwise(body):
         match before, node:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                 found[name] = " ".join(text.split())
@@ -256,5 +259,5 @@ def _size(raw: Any, source: str) -> int:
     if isinstance(raw, str):
         parts = re.fullmatch(r"(\d+)\s*([kKmMgG]?)(?:i?[bB])?", raw)
         if parts:
-            return int(parts[1]) * 1024 ** " kmg".index(parts[2].lower() or " ")
+            return int(parts[1]) << 10 * " kmg".index(parts[2].lower() or " ")
     return _whole(raw, source)

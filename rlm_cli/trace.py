@@ -138,9 +138,7 @@ class Trace:
         return text
 
 
-def open_run(
-    folder: Path | None, run: str, extra: Path | None = None, secrets: frozenset[str] = frozenset()
-) -> Trace:
+def open_run(folder: Path | None, run: str, extra: Path | None = None, secrets: frozenset[str] = frozenset()) -> Trace:
     """The writer for a run: into `folder`/trace.jsonl (None: nowhere) and a copy into `extra`.
 
     Raises `UsageError` when `extra` cannot be opened, which the user named, and `OSError` for the run's own folder,

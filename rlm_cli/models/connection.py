@@ -118,7 +118,7 @@ def resolve(name: str, around: Surroundings) -> Connection:
         raise ConfigError(
             f"no API key for {name}",
             why=f"{provider.variables[0]} is not set",
-            hint=f"export {provider.variables[0]}=…, or [keys] {prefix} = {{ command = \"…\" }} in the configuration",
+            hint=f'export {provider.variables[0]}=…, or [keys] {prefix} = {{ command = "…" }} in the configuration',
         )
     if key is None and own_server:
         key = NO_KEY
@@ -138,9 +138,7 @@ def resolve(name: str, around: Surroundings) -> Connection:
     )
 
 
-def _key_entry(
-    name: str, prefix: str, table: Mapping[str, Any], keys: Mapping[str, Any]
-) -> tuple[str, object] | None:
+def _key_entry(name: str, prefix: str, table: Mapping[str, Any], keys: Mapping[str, Any]) -> tuple[str, object] | None:
     """Where the configuration says the key is: the model's own `key`, else `[keys]` of its provider."""
     if "key" in table:
         return f"[models.{name}] key", table["key"]

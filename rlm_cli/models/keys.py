@@ -18,9 +18,7 @@ COMMAND_TIMEOUT_S = 60.0
 """A password store may ask a person."""
 
 
-def look_up(
-    entry: tuple[str, object] | None, variables: Sequence[str], environ: Mapping[str, str]
-) -> str | None:
+def look_up(entry: tuple[str, object] | None, variables: Sequence[str], environ: Mapping[str, str]) -> str | None:
     """The key, or None where there is none: by the configuration's entry (its name and value), else a variable.
 
     Raises `ConfigError` when an entry is there and gives no key.

@@ -155,7 +155,7 @@ passages = [(docs[place[0]].path, piece(place)) for place in sorted(best)]
 print(len(places), "passages hold a term;", "best:", sorted({{path for path, _ in passages}}))
 '''
 
-_ASK = '''
+_ASK = """
 if not passages:
     FINAL(None)
 else:
@@ -176,11 +176,11 @@ else:
             quotes.append((path, words[len(path) + 2:]) if path else words)
     answer = "\\n".join(said).strip()
     FINAL(None if answer.rstrip(".").upper() == "NOT FOUND" else answer, quotes=quotes)
-'''
+"""
 
-_QUOTE = '''
+_QUOTE = """
 lines = [(path, line.strip()) for path, text in passages for line in text.splitlines() if line.strip()]
 lines.sort(key=lambda item: -sum(w for t, w in zip(terms, weight) if t in item[1].lower()))
 quotes = [(path, line[:500]) for path, line in lines[:3]]
 FINAL("\\n".join(f"{line} [{n}]" for n, (_, line) in enumerate(quotes, 1)) or None, quotes=quotes)
-'''
+"""

@@ -299,7 +299,7 @@ def _missing(source: str) -> SourceError:
 
     folder, name = os.path.split(source)
     try:
-        names = os.listdir(folder or ".")
+        names = os.listdir(folder or ".")  # noqa: PTH208  # names that are not UTF-8 stay as they are
     except OSError:
         names = []
     near = difflib.get_close_matches(name, names, n=2)

@@ -1,7 +1,7 @@
 """Page text of a PDF, in a worker process of its own: PDFium is C++ reading hostile files, and not thread-safe.
 
-PDFium keeps a table's row label and its numbers on one line (92 % against pypdf's 53 %) and reads 370 pages a CPU-second
-against 24. pypdf takes over where no PDFium wheel exists.
+PDFium keeps a table's row label and its numbers on one line (92 % against pypdf's 53 %) and reads 370 pages a
+CPU-second against 24. pypdf takes over where no PDFium wheel exists.
 
 Run as a module this file is the worker: it reads paths from stdin, one JSON string a line, and answers each with frames
 of 4 bytes length and UTF-8 text, one a page, then a frame of length 0xFFFFFFFF, then one line of JSON.

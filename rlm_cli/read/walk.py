@@ -1,9 +1,9 @@
 """Which files of a folder are read: ripgrep's ignore engine decides, this file keeps the account.
 
-The engine (`ignore-python`) walks the folder once with all rules and says what is left. A plain walk beside it sees what
-is there; the difference was excluded, and each entry of it is charged to one rule: hidden, `-g`, or the name of the ignore file
-without which the engine would have kept it (asked folder by folder, so that nothing that was pruned is ever entered).
-A folder that is kept out counts once.
+The engine (`ignore-python`) walks the folder once with all rules and says what is left. A plain walk beside it sees
+what is there; the difference was excluded, and each entry of it is charged to one rule: hidden, `-g`, or the name of
+the ignore file without which the engine would have kept it (asked folder by folder, so that nothing that was pruned is
+ever entered). A folder that is kept out counts once.
 
 Rejected: an own matcher (git's rules have corners, the engine was right on all of 400 random trees, pathspec wrong on
 a sixth); the engine alone (it cannot say what it left out, and "every path is accounted for" is a promise).
@@ -76,7 +76,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file to read. `path`: as the user would type it; `file`: as the system knows it; `problem`: why it cannot be."""
+    """A file to read. `path`: as a user would type it; `file`: as the system knows it; `problem`: why it cannot be."""
 
     path: str
     file: str | None

@@ -70,9 +70,7 @@ class Extractors:
 class _Worker:
     """A thread and the process it speaks to."""
 
-    def __init__(
-        self, wanted: queue.SimpleQueue[tuple[str, Future[Extracted]] | None], deadline_s: float
-    ) -> None:
+    def __init__(self, wanted: queue.SimpleQueue[tuple[str, Future[Extracted]] | None], deadline_s: float) -> None:
         self._wanted = wanted
         self._deadline_s = deadline_s
         self._process: subprocess.Popen[bytes] | None = None

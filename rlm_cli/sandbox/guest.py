@@ -1,8 +1,8 @@
 """The child: loads what it will need, maps the corpus, locks itself down, proves it, then runs cells.
 
 Started by `child.py` as `python -s -P -S guest.py FD PARENT`. It shares files with the host (`corpus.py`, `wire.py`)
-but none of its packages: `rlm_cli` is set up as an empty package whose modules are found by path, so no `__init__` runs and
-nothing outside the standard library can be imported. After the lockdown no file can be opened; a late import of a
+but none of its packages: `rlm_cli` is set up as an empty package whose modules are found by path, so no `__init__` runs
+and nothing outside the standard library can be imported. After the lockdown no file can be opened; a late import of a
 pure-Python module of the standard library is answered by the host with its source.
 
 Order matters: C extensions before the lockdown, limits after the corpus is mapped, the reading thread last.
@@ -25,21 +25,20 @@ EXTENSIONS = (
     " _csv _ctypes _datetime _decimal _elementtree _hashlib _heapq _json _lsprof _lzma _md5 _multibytecodec _opcode"
     " _pickle _posixsubprocess _queue _random _sha1 _sha2 _sha256 _sha3 _sha512 _socket _sqlite3 _ssl _statistics"
     " _struct _uuid _zoneinfo array binascii cmath fcntl grp math mmap pyexpat resource select termios unicodedata zlib"
-).split()  # noqa: SIM905
+).split()
 """C extensions are files that could not be loaded later. Those this Python does not have are left out."""
 
 MODULES = (
     "asyncio bisect codecs collections concurrent.futures.thread contextlib copy csv dataclasses datetime decimal"
-    " difflib encodings.idna encodings.latin_1 encodings.utf_16 enum fractions functools hashlib heapq html io itertools"
-    " json math"
-    " operator pathlib pprint random re reprlib statistics string textwrap threading time traceback typing unicodedata"
-    " uuid zoneinfo"
-).split()  # noqa: SIM905
+    " difflib encodings.idna encodings.latin_1 encodings.utf_16 enum fractions functools hashlib heapq html io"
+    " itertools json math operator pathlib pprint random re reprlib statistics string textwrap threading time traceback"
+    " typing unicodedata uuid zoneinfo"
+).split()
 """Imported before the lockdown: what text work asks for at once. The rest comes late."""
 
 PRESET = (
-    "re json math csv io collections itertools functools statistics datetime difflib hashlib textwrap string"
-).split()  # noqa: SIM905
+    "re json math csv io collections itertools functools statistics datetime difflib hashlib textwrap string".split()
+)
 """Modules bound in the REPL from the start: models forget the import."""
 
 

@@ -4,10 +4,10 @@ Runs inside the child, in its only thread, before it sees model code. No depende
 user namespace: those are refused in default Docker and on stock Ubuntu 24.04, while a seccomp filter under
 `no_new_privs` may be installed by anybody.
 
-Two walls. seccomp is an allow-list: what is neither in `PLAIN` nor in `checked` fails with EPERM, so there is no `open`,
-`stat`, `socket`, `connect`, `execve`, `kill` at all, whatever the kernel adds later. Landlock, where the kernel has it,
-denies files, TCP, abstract sockets and signals a second time. `lock_down` says what it could not do; `self_test` then tries, with bare C
-calls, and what it saw refused is the only thing the host believes.
+Two walls. seccomp is an allow-list: what is neither in `PLAIN` nor in `checked` fails with EPERM, so there is no
+`open`, `stat`, `socket`, `connect`, `execve`, `kill` at all, whatever the kernel adds later. Landlock, where the kernel
+has it, denies files, TCP, abstract sockets and signals a second time. `lock_down` says what it could not do;
+`self_test` then tries, with bare C calls, and what it saw refused is the only thing the host believes.
 
 Rejected: a deny-list (one forgotten call is a hole); bubblewrap (user namespaces); libseccomp (a dependency);
 RLIMIT_DATA (shared anonymous maps escape it).
@@ -25,6 +25,7 @@ import platform
 import resource
 import signal
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -224,7 +225,7 @@ def _seccomp(libc: Any) -> None:
 def self_test(parent: int) -> dict[str, bool]:
     """Try what must not work, with bare C calls (an audit hook would not see them). Name → was it refused?"""
     libc = _libc()
-    tests = {
+    tests: dict[str, Callable[[], int]] = {
         "open a file": lambda: libc.open(b"/proc/self/status", os.O_RDONLY),
         "look at a file": lambda: libc.access(b"/", 0),
         "make a socket": lambda: libc.socket(2, 1, 0),
@@ -243,7 +244,7 @@ def self_test(parent: int) -> dict[str, bool]:
 
 
 def _fork(libc: Any) -> int:
-    child = int(libc.fork())
+    child: int = libc.fork()
     if child == 0:
         os._exit(0)
     if child > 0:
@@ -252,6 +253,6 @@ def _fork(libc: Any) -> int:
 
 
 def _libc() -> Any:
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc: Any = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
     return libc

@@ -1,8 +1,8 @@
 """`llm_query` and its three siblings as model code sees them.
 
-A failed sub-call raises; it never becomes answer text. A batch finishes first: what was answered is on the exception and
-in `_results`, and is remembered, so that asking the same again pays for the failed ones only. Models call these with
-whatever they remember of the signature, so the clear cases are accepted and the rest named in one line.
+A failed sub-call raises; it never becomes answer text. A batch finishes first: what was answered is on the exception
+and in `_results`, and is remembered, so that asking the same again pays for the failed ones only. Models call these
+with whatever they remember of the signature, so the clear cases are accepted and the rest named in one line.
 
 Standard library only: this file is loaded in the child.
 """
