@@ -1,7 +1,8 @@
 """The child's end of the wire: a thread that reads frames, and requests that wait for their reply.
 
 A thread reads because signals are handled in the main thread only: an interrupt can never tear a frame that comes in.
-An interrupt while the main thread sends is kept until the frame is out. The end of the stream means the host is gone: leave at once.
+An interrupt while the main thread sends is kept until the frame is out. The end of the stream means the host is gone:
+leave at once.
 
 Standard library only: this file is loaded in the child.
 """
@@ -100,7 +101,7 @@ class Link:
         while True:
             try:
                 frame = self.receive()
-            except MemoryError:
+            except:  # noqa: E722 (no memory, or a cell took the builtins away: without a reader there is no REPL)
                 os._exit(3)
             if frame.kind == "cell":
                 self.cells.put(frame)

@@ -92,6 +92,7 @@ class Repl:
                 self._on_code(True)
                 self._execute(source)
             finally:
+                self._restore_builtins()  # at once: the code below needs them too
                 self._on_code(False)
         except (Final, SystemExit):
             pass
@@ -153,14 +154,18 @@ class Repl:
     def _restore(self) -> None:
         """The real names back in their places; `builtins` as they were."""
         self._final = None
-        for live, real in ((builtins.__dict__, self._builtins), (self._live_builtins, self._cell_builtins)):
-            live.clear()
-            live.update(real)
+        self._restore_builtins()
         self.namespace.update(self._names)
         self.namespace["__builtins__"] = self._live_builtins
         self.namespace["__name__"] = "__main__"
         self.printed.clear()
         sys.stdout = sys.stderr = self.printed
+
+    def _restore_builtins(self) -> None:
+        for live, real in ((builtins.__dict__, self._builtins), (self._live_builtins, self._cell_builtins)):
+            live.update(real)  # never cleared, not for a moment: the reading thread runs on them
+            for name in live.keys() - real.keys():
+                del live[name]
 
     def _guarded(self) -> dict[str, Any]:
         """Builtins that cannot work here, and say what does."""
