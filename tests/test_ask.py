@@ -185,7 +185,7 @@ def test_recursion_gives_children_a_repl_of_their_own(rlm: Rlm, write: Write, tm
         if 'original query: "Q?"' in text:
             return block("FINAL(rlm_query_batched(['count', 'count'], [context[:100], context[:50]]))")
         if 'original query: "count"' in text:
-            return block("FINAL(llm_query(str(len(context))))")
+            return block("FINAL(llm_query(str(len(context.rstrip()))))")
         return str(request["messages"][-1]["content"]) + "!"
 
     with ScriptedServer(answer) as server:
@@ -408,7 +408,8 @@ def test_a_broken_pipe_is_silent(rlm: Rlm, write: Write, tmp_path: Path) -> None
         assert running.stdout is not None
         running.stdout.close()
         assert running.stderr is not None
-        err = running.stderr.read()
+        with running.stderr as stream:
+            err = stream.read()
         assert (running.wait(timeout=30), err) == (0, b"")
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from ..events import CorpusLoaded, IterationStarted, LimitHit, NoticeGiven, RunFinished, RunStarted, Stamped
+from ..events import CorpusLoaded, IterationStarted, LimitHit, NoticeGiven, RunStarted, Stamped
 from ..fold import RunState
 from .figures import count, plural, seconds, spent, tally
 from .lines import notice_line, verbose_lines
@@ -77,8 +77,6 @@ class Plain:
                 return f"rlm: iteration {n} · {self._so_far()}"
             case LimitHit() as hit:
                 return f"rlm: limit reached: {one_line(hit.limit)}"
-            case RunFinished() as finished:
-                return f"rlm: {one_line(str(finished.result.get('status', 'ended')))} · {self._so_far()}"
             case _:
                 return ""
 
