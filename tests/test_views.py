@@ -34,7 +34,8 @@ from rlm_cli.events import (
 from rlm_cli.fold import fold
 from rlm_cli.result import Citation, Located, ModelUsage, Notice, Result, Status, StopReason
 from rlm_cli.views import Silent, Wishes, choose_view, is_live, use_color
-from rlm_cli.views.answer import answer_text, citation_lines, error_text, summary_line
+from rlm_cli.views.answer import answer_text, citation_lines, summary_line
+from rlm_cli.views.error import error_text
 from rlm_cli.views.figures import clock, count, seconds, spent, usd
 from rlm_cli.views.plain import EVERY_S, Plain
 from rlm_cli.views.safe import cells, clean, one_line, shortened

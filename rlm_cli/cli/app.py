@@ -13,7 +13,6 @@ help, which eats `[brackets]` and takes twice the time.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import shlex
 import sys
@@ -150,6 +149,8 @@ class Commands(TyperGroup):
 
 def _no_such_command(args: list[str]) -> UsageError:
     """A question without its command gets the line to copy; a word that looks like a command the nearest names."""
+    import difflib
+
     word = args[0]
     near = difflib.get_close_matches(word, command_names(), n=2)
     asked = " " in word or "?" in word

@@ -26,7 +26,8 @@ from ..result import Result, Status
 from ..settings import Settings
 from ..trace import Written
 from ..views import View, Wishes, choose_view, use_color
-from ..views.answer import answer_text, error_text, summary_line
+from ..views.answer import answer_text, summary_line
+from ..views.error import error_text
 from .configuration import state_folder
 from .plan import plan_text
 

@@ -125,7 +125,7 @@ def _print_object(error: RlmError, argv: Sequence[str]) -> None:
 
 def _say(error: RlmError) -> None:
     from ..views import use_color
-    from ..views.answer import error_text
+    from ..views.error import error_text
 
     try:
         sys.stderr.write(error_text(error, use_color("auto", sys.stderr, os.environ)))

@@ -57,6 +57,8 @@ _HOLE = re.compile(rb"\x00{8,}")
 """A block of NULs that a crash left in a log."""
 _BAD = re.compile("[\udc80-\udcff]")
 _MULTIBYTE = re.compile("[^\x00-\x7f\udc80-\udcff]")
+_NO_LEADS = bytes({*range(256)} - {*range(0xC2, 0xF5)})
+"""Bytes that begin no multibyte character of UTF-8."""
 
 Read = Callable[[int], bytes]
 
@@ -119,11 +121,11 @@ class _Decoder:
 
 
 class _Utf8(_Decoder):
-    """UTF-8 as long as it holds. `surrogateescape` keeps bad bytes apart until it is decided what they are."""
+    """UTF-8 as long as it holds; a chunk that is good costs no more than decoding it."""
 
     def __init__(self) -> None:
         super().__init__("utf-8")
-        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
         self._multibyte = 0
         self._decided = False
         self._other: _Decoder | None = None
@@ -134,17 +136,23 @@ class _Utf8(_Decoder):
             self.replaced = self._other.replaced
             return text
         pending: bytes = self._decoder.getstate()[0]
-        text = self._decoder.decode(chunk, final)
-        if text.isascii():
-            return text
-        bad = len(_BAD.findall(text))
+        try:
+            text = self._decoder.decode(chunk, final)
+        except UnicodeDecodeError:
+            return self._tolerated(pending + chunk, final)
         if not self._decided:
-            self._multibyte += len(_MULTIBYTE.findall(text))
-            if not bad:
-                return text
-            if self._multibyte < bad:
-                return self._switch(pending + chunk, final)
-            self._decided = True
+            self._multibyte += len(chunk.translate(None, _NO_LEADS))
+        return text
+
+    def _tolerated(self, data: bytes, final: bool) -> str:
+        """A chunk with bad bytes. `surrogateescape` keeps them apart until it is decided what they are."""
+        decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        text = decoder.decode(data, final)
+        bad = len(_BAD.findall(text))
+        if not self._decided and self._multibyte + len(_MULTIBYTE.findall(text)) < bad:
+            return self._switch(data, final)
+        self._decided = True
+        self._decoder.setstate(decoder.getstate())
         self.replaced += bad
         return _BAD.sub("\ufffd", text)
 

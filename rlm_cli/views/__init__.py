@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from ..events import Stamped
+if TYPE_CHECKING:
+    from ..events import Stamped
 
 
 class View(Protocol):

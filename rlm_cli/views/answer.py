@@ -1,4 +1,4 @@
-"""What a run ends with: the answer and its quotes for stdout, one summary line or a three-part error for stderr.
+"""What a run ends with: the answer and its quotes for stdout, one summary line for stderr.
 
 Plain text, written as it is: Rich's `print` wraps hard (bad to copy) and Markdown damages facts (`__init__.py` loses
 its underscores, `[1]` its brackets, lists are renumbered).
@@ -6,7 +6,6 @@ its underscores, `[1]` its brackets, lists are renumbered).
 
 from __future__ import annotations
 
-from ..errors import RlmError
 from ..result import Citation, Located, Result, Status
 from .figures import plural, seconds, usd
 from .safe import cells, clean, one_line, shortened
@@ -14,7 +13,7 @@ from .safe import cells, clean, one_line, shortened
 QUOTE_CHARS = 160
 PLACE_CELLS = 60
 """Longer places do not push the quotes of the others to the right."""
-DIM, RED, BOLD, RESET = "\x1b[2m", "\x1b[31m", "\x1b[1m", "\x1b[0m"
+DIM, RED, RESET = "\x1b[2m", "\x1b[31m", "\x1b[0m"
 
 
 def answer_text(result: Result, cite: bool = True, color: bool = False) -> str:
@@ -82,14 +81,3 @@ def _figures(result: Result) -> list[str]:
     if result.subcalls.get("failed"):
         figures.append(f"{plural(result.subcalls['failed'], 'sub-call')} failed")
     return figures
-
-
-def error_text(error: RlmError, color: bool = False) -> str:
-    """What happened, why, what to try: one to three paragraphs, ends in a newline."""
-    red, dim, reset = (RED + BOLD, DIM, RESET) if color else ("", "", "")
-    parts = [f"{red}rlm: {clean(error.message)}{reset}"]
-    for label, text in (("why", error.why), ("try", error.hint)):
-        if text:
-            indented = clean(text).strip("\n").replace("\n", "\n       ")
-            parts.append(f"  {dim}{label}{reset}  {indented}")
-    return "\n".join(parts) + "\n"
