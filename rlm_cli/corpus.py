@@ -149,21 +149,27 @@ class _Mark:
     pages: int
 
 
+class Unwritable(Exception):
+    """The corpus cannot be written: no room, as a rule. No `OSError`: those are the documents' own."""
+
+
 class CorpusBuilder:
     """Streams documents into a private file under `directory` (default: the system's temporary folder).
 
     Memory is bounded by one piece of text, the index (16 bytes for 64 KiB) and the document table. One document at a
-    time. `OSError` (disk full) passes through; after it the builder can only be closed.
+    time. Whatever writes may raise `Unwritable`; after it the builder can only be closed.
     """
 
     def __init__(self, directory: Path | None = None) -> None:
-        handle, name = tempfile.mkstemp(prefix="rlm-", dir=directory)
+        try:
+            self._fd, name = tempfile.mkstemp(prefix="rlm-", dir=directory)
+        except OSError as error:
+            raise Unwritable(error.strerror) from error
         try:
             # The reading descriptor cannot write, and once the name is gone nobody can open the file anew.
             self._reading = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
         finally:
             Path(name).unlink()
-        self._fd = handle
         self._buffer = bytearray()
         self._flushed = self._chars = self._lines = 0
         self._width = 1
@@ -540,8 +546,11 @@ def _lead(data: bytes) -> int:
 
 
 def _write(fd: int, data: bytes | bytearray | array[int]) -> None:
-    """Write all of it; a single `write` may take less."""
+    """Write all of it; a single `write` may take less. Raises `Unwritable`."""
     with memoryview(data).cast("B") as view:
         at = 0
         while at < len(view):
-            at += os.write(fd, view[at : at + (1 << 30)])
+            try:
+                at += os.write(fd, view[at : at + (1 << 30)])
+            except OSError as error:
+                raise Unwritable(error.strerror) from error

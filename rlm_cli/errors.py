@@ -35,6 +35,14 @@ class RlmError(Exception):
         return f"{self.message}: {self.why}" if self.why else self.message
 
 
+def internal(error: BaseException, trace: str | None = None) -> RlmError:
+    """A bug as an error that can be shown; the exception itself is its cause. `trace`: where the run's journal is."""
+    hint = f"the trace of the run is {trace}; RLM_DEBUG=1 shows where" if trace else "RLM_DEBUG=1 shows where"
+    found = RlmError(f"internal error: {type(error).__name__}", why=str(error)[:500], hint=hint)
+    found.__cause__ = error
+    return found
+
+
 class UsageError(RlmError):
     exit_code = 2
     code = "usage"

@@ -12,13 +12,14 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO
 
 from . import models, read, sandbox
-from .corpus import Corpus, CorpusBuilder
+from .corpus import Corpus, CorpusBuilder, Unwritable
 from .dispatch import OUTPUT_LIMIT, Emit
-from .errors import SourceError, UsageError
+from .errors import RlmError, SourceError, UsageError
 from .events import CorpusLoaded, Reading
 from .ledger import Limits
 from .models import Model
@@ -127,7 +128,6 @@ async def read_documents(job: Job, emit: Emit, warm_up: Callable[[], None] = lam
     loop = asyncio.get_running_loop()
     stop, warmed = threading.Event(), threading.Event()
     rules = read.Rules(job.settings.globs, job.settings.types, job.settings.unrestricted)
-    builder = CorpusBuilder()
 
     def progress(reading: Reading) -> None:
         if reading.files and not warmed.is_set():
@@ -136,15 +136,17 @@ async def read_documents(job: Job, emit: Emit, warm_up: Callable[[], None] = lam
         loop.call_soon_threadsafe(emit, reading, None)
 
     def gather() -> tuple[Corpus, read.Manifest]:
-        manifest = read.gather(
-            job.sources,
-            rules,
-            builder,
-            stdin=job.stdin or (sys.stdin.buffer if sys.stdin else None),
-            progress=progress,
-            stop=stop,
-        )
-        return builder.finish(), manifest
+        stdin = job.stdin or (sys.stdin.buffer if sys.stdin else None)
+        try:
+            with closing(CorpusBuilder()) as builder:
+                manifest = read.gather(job.sources, rules, builder, stdin=stdin, progress=progress, stop=stop)
+                return builder.finish(), manifest
+        except Unwritable as error:
+            raise RlmError(
+                "the text of the documents cannot be written to disk",
+                why=str(error),
+                hint="TMPDIR=FOLDER with more room",
+            ) from None
 
     reading = asyncio.ensure_future(asyncio.to_thread(gather))
     try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, evidence, models, prepare, trace
-from .errors import LimitReached, RlmError
+from .errors import LimitReached, RlmError, internal
 from .events import CitationChecked, NoticeGiven, RunFinished, RunStarted
 from .fold import Standing
 from .ledger import StopReason
@@ -79,6 +79,8 @@ class _Question:
             ending.signal = self.stopped_by()
         except RlmError as error:
             ending.error = error
+        except Exception as error:  # a bug: the journal is closed all the same, and its place told
+            ending.error = internal(error, self._trace)
         try:
             await asyncio.wait_for(self._close(), CLOSING_S)
         except (TimeoutError, asyncio.CancelledError):
@@ -234,7 +236,7 @@ class _Question:
             },
             sandbox=self._sandbox(),
             run=self.stream.trace.run or None,
-            trace=str(self.folder / trace.TRACE) if self.folder else None,
+            trace=self._trace,
             started=self.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
             duration_s=self.stream.seconds,
             notices=[Notice(n.code, n.message) for n in self.stream.state.notices if n.code != "retrying"],
@@ -242,6 +244,10 @@ class _Question:
             version=__version__,
             failure=error,
         )
+
+    @property
+    def _trace(self) -> str | None:
+        return str(self.folder / trace.TRACE) if self.folder else None
 
     def _coverage(self) -> dict[str, Any] | None:
         if self.documents is None:

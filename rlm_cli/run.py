@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -396,12 +396,12 @@ def _text(corpus: Corpus, context: Context | None) -> str | None:
 
 def _corpus_of(corpus: Corpus, context: Context) -> Corpus:
     """A corpus for a child from text that is no slice of its parent's: one document, or one a list item."""
-    builder = CorpusBuilder()
     parts = context if isinstance(context, tuple) else (context,)
-    for number, part in enumerate(parts):
-        with builder.document(f"context[{number}]" if len(parts) > 1 else "context", "text") as document:
-            document.write(_text(corpus, part) or "")
-    return builder.finish()
+    with closing(CorpusBuilder()) as builder:
+        for number, part in enumerate(parts):
+            with builder.document(f"context[{number}]" if len(parts) > 1 else "context", "text") as document:
+                document.write(_text(corpus, part) or "")
+        return builder.finish()
 
 
 def _spans(context: Context | None) -> tuple[Span, ...] | None:

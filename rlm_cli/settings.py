@@ -104,6 +104,8 @@ class Settings:
     """Show the plan: files, models, cost at most. Sends nothing."""
     sandbox: str = setting("auto", "choice", "--sandbox", choices=("auto", "process", "soft", "none"), metavar="NAME", group="Run")
     """Where the model's code runs: process is enforced by the kernel; soft and none are not and must be asked for. auto is process."""
+    no_save: bool = setting(False, "flag", "--no-save", group="Run")
+    """Keep nothing of the run on disk: no trace, no result."""
 
     # Answer
     output: str | None = setting(None, "path", "-o", "--output", metavar="FILE", group="Answer", configurable=False)

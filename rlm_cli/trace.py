@@ -163,11 +163,21 @@ def open_run(folder: Path | None, run: str, extra: Path | None = None, secrets: 
 
 def write_result(folder: Path, result: dict[str, Any]) -> None:
     """Put `result.json` beside the trace, whole or not at all, mode 0600. Raises `OSError`."""
-    draft = folder / f".{RESULT}.{os.getpid()}"
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(_dumps(result) + "\n")
-    draft.replace(folder / RESULT)
+    write_whole(folder / RESULT, _dumps(result) + "\n", 0o600)
+
+
+def write_whole(path: Path, text: str, mode: int = 0o666) -> None:
+    """Write a file whole or not at all; `mode` is for a new one, less the umask. Raises `OSError`."""
+    target = Path(os.path.realpath(path))  # a link stays a link
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        draft.replace(target)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def read(path: Path) -> Iterator[Stamped]:

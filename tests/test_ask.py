@@ -340,14 +340,31 @@ def test_control_characters_never_reach_the_terminal(rlm: Rlm, write: Write, tmp
 
 
 def test_output_file_is_whole_or_not_there(rlm: Rlm, write: Write, tmp_path: Path) -> None:
-    """-o writes the answer to the file and nothing to stdout."""
+    """-o writes the answer to the file and nothing to stdout; a place that cannot take it is refused before any call."""
     write("a.txt", "short")
     with ScriptedServer(["Fine.", "Fine."]) as server:
         code, out, _ = ask(rlm, server, "-o", "answer.txt", "Q?", "docs", cwd=tmp_path)
         assert (code, out, (tmp_path / "answer.txt").read_text()) == (0, "", "Fine.\n")
-        code, out, err = ask(rlm, server, "-o", "no/such/answer.txt", "Q?", "docs", cwd=tmp_path)
-    assert (code, out) == (2, "")
-    assert "cannot be written" in err
+        code, out, _ = ask(rlm, server, "--jsonl", "-o", "events.jsonl", "Q?", "docs", cwd=tmp_path)
+        assert (code, out) == (0, "")
+        assert len(server.requests) == 2
+        for place in ("no/such/answer.txt", "docs"):
+            code, out, err = ask(rlm, server, "-o", place, "Q?", "docs", cwd=tmp_path)
+            assert (code, out) == (2, "")
+            assert "cannot be written" in err
+        assert len(server.requests) == 2
+    types = [json.loads(line)["type"] for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert (types[0], types[-1]) == ("run.started", "run.finished")
+
+
+def test_no_save_leaves_nothing_on_disk(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """--no-save: an answer, and no trace of it below the home."""
+    write("a.txt", "short")
+    with ScriptedServer(["Fine."]) as server:
+        code, out, err = ask(rlm, server, "--no-save", "--json", "Q?", "docs", cwd=tmp_path)
+    assert (code, result_of(out)["trace"]) == (0, None)
+    assert "rlm show" not in err
+    assert not [path for path in rlm.home.rglob("*") if path.is_file()]
 
 
 def test_the_plan_sends_nothing(rlm: Rlm, write: Write, tmp_path: Path) -> None:
@@ -363,7 +380,7 @@ def test_the_plan_sends_nothing(rlm: Rlm, write: Write, tmp_path: Path) -> None:
     assert "skipped  docs/b.bin: binary" in ran.out
     assert "high $1.00 (your --max-budget)" in ran.out
     assert f"127.0.0.1:{server.port}" in ran.out
-    assert "rlm ask 'Which?' docs" in ran.out
+    assert "run it:  rlm ask -m openai/gpt-5 'Which?' docs\n" in ran.out
     assert server.requests == []
 
 

@@ -249,7 +249,7 @@ def cited(*citations: Citation) -> Result:
     return Result(
         "q", Status.COMPLETE, StopReason.FINAL, 0, "Two contracts [1] and [2].", True, list(citations),
         coverage={"files": {"total": 42, "read": 41, "seen_by_model": 40}}, usage=ModelUsage(31, cost_usd=0.413),
-        run="k7q2fd", duration_s=41.2,
+        run="k7q2fd", trace="t", duration_s=41.2,
     )  # fmt: skip
 
 
@@ -303,7 +303,7 @@ class TestAnswer:
         """Unknown cost is said, a limit is named, a stop looks like a message."""
         unknown = Result("q", Status.PARTIAL, StopReason.MAX_BUDGET, usage=ModelUsage(1), cost_known=False)
         assert summary_line(unknown) == "partial (max budget) · 1 call · cost unknown · 0s"
-        stopped = Result("q", Status.STOPPED, usage=ModelUsage(41, cost_usd=0.42), run="k7q2fd")
+        stopped = Result("q", Status.STOPPED, usage=ModelUsage(41, cost_usd=0.42), run="k7q2fd", trace="t")
         assert summary_line(stopped) == "rlm: stopped · 41 calls · $0.42 · 0s · rlm show k7q2fd"
 
     def test_errors_have_three_parts(self) -> None:

@@ -50,6 +50,7 @@ def ask(arguments: list[str], options: dict[str, Any]) -> int:
     """Resolve the settings of a question and hand over to `cli.ask.run`."""
     from .configuration import resolve
 
+    for_real = line(["ask", *_typed_again(options), *(["--"] if any(map(_is_flag, arguments)) else []), *arguments])
     config_file = options.pop("config_file", None)
     _refuse_contradictions(options)
     if options.get("question_file") is None and not arguments:
@@ -60,8 +61,33 @@ def ask(arguments: list[str], options: dict[str, Any]) -> int:
     if not resolved.settings.quiet:
         resolved.warn()
     question = None if options.get("question_file") is not None else arguments.pop(0)
-    code: int = import_module("rlm_cli.cli.ask").run(question, arguments, resolved.settings, resolved.origins)
+    run = import_module("rlm_cli.cli.ask").run
+    code: int = run(question, arguments, resolved.settings, resolved.origins, for_real)
     return code
+
+
+def _typed_again(options: dict[str, Any]) -> list[str]:
+    """The options of a dry run as words, to ask for real."""
+    words: list[str] = []
+    ask = next(command for command in commands() if command.name == "ask")
+    for option in ask.options:
+        flag, value = option.spelling.flags[0], options.get(option.name)
+        match value:
+            case _ if value is None or option.name == "dry_run":
+                continue
+            case bool():
+                words.append(flag if value else option.spelling.negation)
+            case int():
+                words += [flag] * value
+            case list():
+                words += [word for part in value for word in (flag, part)]
+            case _:
+                words += [flag, value]
+    return words
+
+
+def _is_flag(word: str) -> bool:
+    return word.startswith("-") and word != "-"
 
 
 def _refuse_contradictions(options: dict[str, Any]) -> None:

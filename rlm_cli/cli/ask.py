@@ -13,22 +13,21 @@ import os
 import signal
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from .. import prepare, question, read
-from ..errors import UsageError
+from ..errors import RlmError, UsageError
 from ..prepare import Job
 from ..result import Result, Status
 from ..settings import Settings
-from ..trace import Written
+from ..trace import Written, write_whole
 from ..views import View, Wishes, choose_view, use_color
 from ..views.answer import answer_text, summary_line
-from ..views.error import error_text
 from .configuration import state_folder
+from .failure import say_error
 from .plan import plan_text
 
 TICKS_PER_SECOND = 8
@@ -36,20 +35,22 @@ NOT_FOUND = "The documents do not answer this question."
 """What stdout says for an answer of None; `status` and `found` say it to programs."""
 
 
-def run(asked: str | None, sources: list[str], settings: Settings, origins: Mapping[str, str]) -> int:
+def run(asked: str | None, sources: list[str], settings: Settings, origins: Mapping[str, str], for_real: str) -> int:
     """Answer, or show the plan with `--dry-run`; returns the exit code.
 
-    `asked` is None with `--question-file`. Raises `RlmError` for what is wrong before a run begins, `OSError` when
-    stdout cannot be written.
+    `asked` is None with `--question-file`; `for_real` is the line to copy from a plan. Raises `RlmError` for what is
+    wrong before a run begins, `OSError` when stdout cannot be written.
     """
     job = job_of(asked, sources, settings, origins)
     wishes = Wishes(settings.progress, settings.quiet, settings.verbose, settings.color)
     view = choose_view(wishes, sys.stderr)
     with _closing(view):
         if settings.dry_run:
-            return _plan(job, view)
-        result = _ask(job, view)
-    return _show(job, result)
+            return _plan(job, view, for_real)
+        _check_output(settings.output)
+        stream = _Lines(to_stdout=settings.output is None) if settings.jsonl else None
+        result = _ask(job, view, stream)
+    return _show(job, result, stream)
 
 
 def job_of(asked: str | None, sources: list[str], settings: Settings, origins: Mapping[str, str]) -> Job:
@@ -97,21 +98,40 @@ def _closing(view: View) -> Iterator[None]:
         view.close()
 
 
-def _ask(job: Job, view: View) -> Result:
-    """Run the question with a view beside it."""
+class _Lines:
+    """The event stream of `--jsonl`: printed as it comes, or kept for `--output`."""
+
+    def __init__(self, to_stdout: bool) -> None:
+        self.kept: list[str] = []
+        self.lost: OSError | None = None
+        """Why stdout takes no more; the run is stopped then."""
+        self._to_stdout = to_stdout
+
+    def take(self, written: Written) -> bool:
+        """False when it could not be written."""
+        if not self._to_stdout:
+            self.kept += written.lines
+        elif self.lost is None:
+            try:
+                sys.stdout.write("".join(line + "\n" for line in written.lines))
+                sys.stdout.flush()
+            except OSError as error:
+                self.lost = error
+        return self.lost is None
+
+
+def _ask(job: Job, view: View, stream: _Lines | None) -> Result:
+    """Run the question with a view beside it. Raises the `OSError` of a `stream` that broke."""
     stopped = signal.SIGINT
 
-    def reader(written: Written) -> None:
-        view.on(written.stamped)
-        if job.settings.jsonl and job.settings.output is None:
-            for line in written.lines:
-                sys.stdout.write(line + "\n")
-            sys.stdout.flush()
-
     async def main() -> Result:
-        asking = asyncio.ensure_future(
-            question.ask(job, state=state_folder(), readers=[reader], stopped_by=lambda: stopped)
-        )
+        def reader(written: Written) -> None:
+            view.on(written.stamped)
+            if stream is not None and not stream.take(written):
+                asyncio.get_running_loop().call_soon(asking.cancel)  # not from within the run itself
+
+        state = None if job.settings.no_save else state_folder()
+        asking = asyncio.ensure_future(question.ask(job, state=state, readers=[reader], stopped_by=lambda: stopped))
         with _signals(asking, view, set_stopped):
             ticking = asyncio.ensure_future(_tick(view))
             try:
@@ -123,7 +143,10 @@ def _ask(job: Job, view: View) -> Result:
         nonlocal stopped
         stopped = number
 
-    return asyncio.run(main())
+    result = asyncio.run(main())
+    if stream is not None and stream.lost is not None:
+        raise stream.lost
+    return result
 
 
 @contextmanager
@@ -157,7 +180,7 @@ async def _tick(view: View) -> None:
         await asyncio.sleep(1 / TICKS_PER_SECOND)
 
 
-def _plan(job: Job, view: View) -> int:
+def _plan(job: Job, view: View, for_real: str) -> int:
     """`--dry-run`: read, plan, send nothing."""
 
     async def main() -> str:
@@ -165,7 +188,7 @@ def _plan(job: Job, view: View) -> int:
         documents = await prepare.read_documents(job, lambda event, call: None)
         mode = prepare.choose_mode(job, documents, models.root)
         sandbox = prepare.open_sandbox(job)
-        return plan_text(job, models, documents, mode, f"{sandbox.name} ({sandbox.level})")
+        return plan_text(job, models, documents, mode, f"{sandbox.name} ({sandbox.level})", for_real)
 
     text = asyncio.run(main())
     view.close()
@@ -173,21 +196,39 @@ def _plan(job: Job, view: View) -> int:
     return 0
 
 
-def _show(job: Job, result: Result) -> int:
+def _show(job: Job, result: Result, stream: _Lines | None) -> int:
     """The answer on stdout (or in `--output`), what else there is to say on stderr; returns the exit code."""
     s = job.settings
-    if s.json or (s.jsonl and s.output):
+    if stream is not None:
+        if s.output is not None:
+            _put("".join(line + "\n" for line in stream.kept), s.output)
+    elif s.json:
         _put(json.dumps(result.to_json(), ensure_ascii=False) + "\n", s.output)
-    elif not s.jsonl and result.error is None and result.status is not Status.STOPPED:
+    elif result.error is None and result.status is not Status.STOPPED:
         color = s.output is None and use_color(s.color, sys.stdout, os.environ)
         text = answer_text(result, s.cite, color)
         _put(text or (NOT_FOUND + "\n" if result.found is False else ""), s.output)
-    color = use_color(s.color, sys.stderr, os.environ)
     if result.failure is not None:
-        sys.stderr.write(error_text(result.failure, color))
+        say_error(result.failure, s.color)
     if not s.quiet and (result.usage.calls or result.error is None):
         sys.stderr.write(summary_line(result) + "\n")
     return result.exit_code
+
+
+def _check_output(output: str | None) -> None:
+    """Before anything is spent: a place that cannot take the answer. Raises `UsageError`."""
+    if output is None:
+        return
+    target = Path(os.path.realpath(output))
+    why = ""
+    if target.is_dir():
+        why = "it is a folder"
+    elif not target.parent.is_dir():
+        why = f"there is no folder {target.parent}"
+    elif not os.access(target if target.exists() else target.parent, os.W_OK):
+        why = "permission denied"
+    if why:
+        raise UsageError(f"-o: {output} cannot be written", why=why, hint="name a file you may write")
 
 
 def _put(text: str, output: str | None) -> None:
@@ -196,27 +237,12 @@ def _put(text: str, output: str | None) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
-    target = Path(output)
     try:
-        if target.exists() and not target.is_file():  # /dev/stderr, a FIFO: nothing to replace
-            target.write_text(text, encoding="utf-8")
-            return
-        descriptor, draft = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(draft).chmod(0o666 & ~_umask())
-            Path(draft).replace(target)
-        except BaseException:
-            Path(draft).unlink(missing_ok=True)
-            raise
+        if Path(output).exists() and not Path(output).is_file():  # /dev/stderr, a FIFO: nothing to replace
+            Path(output).write_text(text, encoding="utf-8")
+        else:
+            write_whole(Path(output), text)
     except OSError as error:
-        raise UsageError(
-            f"{output} cannot be written", why=error.strerror or "", hint="the run is kept: rlm show"
-        ) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        raise RlmError(
+            f"{output} could not be written", why=error.strerror or "", hint="the answer is kept: rlm show"
+        ) from None

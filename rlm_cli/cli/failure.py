@@ -24,7 +24,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ..errors import RlmError, UsageError
+from ..errors import RlmError, UsageError, internal
 
 INTERNAL = 70
 
@@ -57,7 +57,7 @@ def stream_failed(error: OSError) -> int:
     _discard_stdout()
     if error.errno == errno.EPIPE:
         return 0
-    _say(
+    say_error(
         RlmError("stdout could not be written", why=error.strerror or str(error), hint="write to another place with -o")
     )
     return INTERNAL
@@ -79,11 +79,7 @@ def _report(error: Exception, argv: Sequence[str]) -> int:
         _discard_stdout()
         if lost.errno == errno.EPIPE:
             return known.exit_code
-    if not isinstance(error, RlmError) and known.exit_code == INTERNAL and os.environ.get("RLM_DEBUG"):
-        import traceback
-
-        traceback.print_exception(error)
-    _say(known)
+    say_error(known)
     return known.exit_code
 
 
@@ -99,9 +95,7 @@ def _as_rlm_error(error: Exception) -> RlmError:
             return UsageError(error.format_message().rstrip("."), hint=f"{path} -h")
         if isinstance(error, ClickException):
             return UsageError(error.format_message())
-    trace = getattr(error, "trace", None)
-    hint = f"the trace of the run is {trace}" if trace else "RLM_DEBUG=1 shows where"
-    return RlmError(f"internal error: {type(error).__name__}", why=str(error)[:500], hint=hint)
+    return internal(error)
 
 
 def _print_object(error: RlmError, argv: Sequence[str]) -> None:
@@ -123,12 +117,17 @@ def _print_object(error: RlmError, argv: Sequence[str]) -> None:
     print(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace").decode())
 
 
-def _say(error: RlmError) -> None:
+def say_error(error: RlmError, color: str = "auto") -> None:
+    """The three parts on stderr; with `RLM_DEBUG` the traceback of a bug before them. Never raises."""
     from ..views import use_color
     from ..views.error import error_text
 
     try:
-        sys.stderr.write(error_text(error, use_color("auto", sys.stderr, os.environ)))
+        if error.exit_code == INTERNAL and error.__cause__ is not None and os.environ.get("RLM_DEBUG"):
+            import traceback
+
+            traceback.print_exception(error.__cause__)
+        sys.stderr.write(error_text(error, use_color(color, sys.stderr, os.environ)))
         sys.stderr.flush()
     except OSError:
         pass  # nobody is listening on stderr either

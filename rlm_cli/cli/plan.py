@@ -6,7 +6,6 @@ looked at to find that out.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 
 from ..corpus import Document
@@ -15,8 +14,8 @@ from ..views.figures import count, plural, usd
 from ..views.safe import clean, one_line
 
 
-def plan_text(job: Job, models: Models, documents: Documents, mode: str, level: str) -> str:
-    """The plan, some lines; ends in a newline. `level`: what the sandbox proved, or why none is needed."""
+def plan_text(job: Job, models: Models, documents: Documents, mode: str, level: str, for_real: str) -> str:
+    """The plan, some lines; ends in a newline. `level`: what the sandbox proved; `for_real`: the line that asks."""
     lines = [*_listed(job, documents), _size(documents)]
     lines += [f"skipped  {one_line(s.path)}: {one_line(s.reason)}" for s in documents.manifest.skipped]
     lines += [
@@ -26,14 +25,8 @@ def plan_text(job: Job, models: Models, documents: Documents, mode: str, level: 
     endpoints = dict.fromkeys(m.endpoint for m in models.all if m.endpoint)
     lines.append("sends text to  " + (" · ".join(endpoints) or "nobody: no language model is used"))
     lines.append(_cost(job, models))
-    lines.append(f"nothing was sent. run it:  {command(job)}")
+    lines.append(f"nothing was sent. run it:  {for_real}")
     return clean("\n".join(lines)) + "\n"
-
-
-def command(job: Job) -> str:
-    """The line that asks for real, as a shell takes it; options that differ from the defaults are the user's to add."""
-    words = ["rlm", "ask", job.question, *job.sources]
-    return " ".join(shlex.quote(word) for word in words)
 
 
 def listed(document: Document) -> str:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from ..corpus import CorpusBuilder
+from ..corpus import CorpusBuilder, Unwritable
 from ..errors import SourceError, UsageError
 from ..events import Reading
 from . import text, walk
@@ -210,10 +210,13 @@ class _Gathering:
 
         with tempfile.NamedTemporaryFile(prefix="rlm-", suffix=".pdf") as copy:
             while head:
-                copy.write(head)
+                try:
+                    copy.write(head)
+                    copy.flush()
+                except OSError as error:
+                    raise Unwritable(error.strerror) from error
                 self._check()
                 head = read(1 << 20)
-            copy.flush()
             self._add_extracted(Found(path, copy.name), self.extractors.submit(copy.name))
 
     def _add_extracted(self, found: Found, extracting: Future[Extracted]) -> None:

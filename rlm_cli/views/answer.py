@@ -66,7 +66,7 @@ def summary_line(result: Result) -> str:
         head += f" ({str(result.stop_reason).replace('_', ' ')})"
     if result.status is Status.STOPPED:
         head = f"rlm: {head}"
-    return " · ".join([head, *_figures(result), *([f"rlm show {result.run}"] if result.run else [])])
+    return " · ".join([head, *_figures(result), *([f"rlm show {result.run}"] if result.trace else [])])
 
 
 def _figures(result: Result) -> list[str]:

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_run.py overhead
     python tests/benchmarks/bench_run.py subcalls [--count 200 --delay 0.2 --jobs 16]
-    python tests/benchmarks/bench_run.py memory [--sizes 1 100 1000]      MB of text
+    python tests/benchmarks/bench_run.py memory [--sizes 1 100 1000]      MB of text; then 200 MB by a pipe, 10,000 files
 
 Runs the installed `rlm` against the scripted server on loopback. References, in the same run: for the overhead none
 (milliseconds from a reply to the next request, the cell included), for sub-calls the floor of waves x delay, for
@@ -38,7 +38,9 @@ def is_root(request: dict[str, Any]) -> bool:
     return bool(request["messages"][0]["role"] == "system")
 
 
-def ask(server: ScriptedServer, home: Path, *words: str) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def ask(
+    server: ScriptedServer, home: Path, *words: str, stdin: Any = subprocess.DEVNULL
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Run one question; its trace, and the peak memory (kB) of the host and of its largest child."""
     env = server.env | {"HOME": str(home)}
     command = [
@@ -55,7 +57,7 @@ def ask(server: ScriptedServer, home: Path, *words: str) -> tuple[list[dict[str,
         str(home / "t"),
         *words,
     ]
-    running = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    running = subprocess.Popen(command, env=env, stdin=stdin, stdout=subprocess.DEVNULL)
     peaks = {"host": 0, "repl": 0}
     while running.poll() is None:
         watch(running.pid, peaks)
@@ -126,23 +128,41 @@ def memory(home: Path, sizes: list[int]) -> None:
     started = time.monotonic()
     subprocess.run([sys.executable, "-c", "pass"], check=True)
     bare = time.monotonic() - started
-    line = "2026-11-23T08:40:12Z host service[123]: a line of a log, as logs are, with some words — and a number 4711\n"
-    for size in sizes:
-        path = home / f"{size}.log"
-        with path.open("w") as file:
-            for _ in range(size):
-                file.write(line * (1_000_000 // len(line.encode())))
-        with ScriptedServer(
-            [block("print(len(context), context.count('4711'))"), block("FINAL(docs[0].lines[-1])")]
-        ) as server:
+
+    def measure(name: str, *words: str, stdin: Any = subprocess.DEVNULL) -> None:
+        replies = [block("print(len(context), context.count('4711'))"), block("FINAL(docs[0].lines[-1])")]
+        with ScriptedServer(replies) as server:
             begun = time.monotonic()
-            _, peaks = ask(server, home, "Q?", str(path))
+            _, peaks = ask(server, home, "Q?", *words, stdin=stdin)
             first = server.requests[0].at - begun
         print(
-            f"{size:>5} MB: first request after {first:.2f} s ({first / bare:.0f} x python -c pass),"
+            f"{name:>14}: first request after {first:.2f} s ({first / bare:.0f} x python -c pass),"
             f" host {peaks['host'] / 1024:.0f} MB, REPL {peaks['repl'] / 1024:.0f} MB private"
         )
+
+    for size in sizes:
+        path = home / f"{size}.log"
+        write_log(path, size)
+        measure(f"{size} MB", str(path))
         path.unlink()
+    path = home / "200.log"
+    write_log(path, 200)
+    with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as cat:
+        measure("200 MB, a pipe", stdin=cat.stdout)
+    for number in range(10_000):
+        file = home / "files" / str(number % 100) / f"{number}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(LINE * 20)
+    measure("10,000 files", str(home / "files"))
+
+
+LINE = "2026-11-23T08:40:12Z host service[123]: a line of a log, as logs are, with some words — and a number 4711\n"
+
+
+def write_log(path: Path, megabytes: int) -> None:
+    with path.open("w") as file:
+        for _ in range(megabytes):
+            file.write(LINE * (1_000_000 // len(LINE.encode())))
 
 
 def main() -> None:
