@@ -257,6 +257,7 @@ class Dispatch:
                 purpose=request.purpose,
                 reasoning=completion.reasoning,
                 error=error,
+                estimated_usd=request.wasted_usd or 0.0,
             ),
             request.call,
         )

@@ -98,6 +98,8 @@ class CompletionFinished:
     purpose: str = ""
     reasoning: str = ""
     error: str | None = None
+    estimated_usd: float = 0.0
+    """The part of `cost_usd` that is a ceiling and no bill: of requests cut short, cancelled or timed out."""
 
 
 @dataclass(frozen=True, slots=True)

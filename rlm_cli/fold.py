@@ -135,6 +135,8 @@ class Totals:
     usage: Usage = NOTHING
     cost: float = 0.0
     cost_known: bool = True
+    estimated: float = 0.0
+    """The part of `cost` that is a ceiling and no bill."""
     by_model: dict[str, ModelUsage] = field(default_factory=dict)
 
 
@@ -227,6 +229,7 @@ class RunState:
         totals.usage += event.usage
         totals.cost += event.cost_usd or 0.0
         totals.cost_known = totals.cost_known and event.cost_usd is not None
+        totals.estimated += event.estimated_usd
         model = event.model or (call.model if call is not None else "")
         used = totals.by_model.setdefault(model, ModelUsage())
         used.calls += event.error is None

@@ -28,6 +28,7 @@ from .sandbox import Sandbox
 from .stream import Reader, Stream
 
 KERNEL_ENFORCED = ("linux-strict", "macos-seatbelt")
+_SECRET_OPTION = re.compile(r"key|token|secret|auth|header|password|cookie", re.IGNORECASE)
 CLOSING_S = 2.0
 """Seconds that connections get to close after an interrupt."""
 
@@ -227,6 +228,7 @@ class _Question:
                 cost_usd=totals.cost if totals.cost_known else None,
             ),
             cost_known=totals.cost_known,
+            cost_estimated_usd=totals.estimated,
             by_model=totals.by_model,
             subcalls=self._subcalls(),
             limits=self._limits(),
@@ -284,15 +286,15 @@ class _Question:
         return {"name": self.sandbox.name, "level": self.sandbox.level}
 
     def _settings(self) -> dict[str, dict[str, Any]]:
-        """Every setting with its origin. `keys` holds commands and names of variables, so it stays out."""
-        return {
-            f.name: {
-                "value": getattr(self.job.settings, f.name),
-                "origin": self.job.origins.get(f.name, "built-in"),
-            }
-            for f in fields(self.job.settings)
-            if f.name not in ("keys", "models")
-        }
+        """Every setting with its origin. `keys` and `models` say where keys are and stay out, as do options that may
+        hold one."""
+        values = {f.name: getattr(self.job.settings, f.name) for f in fields(self.job.settings)}
+        del values["keys"], values["models"]
+        values["option"] = tuple(
+            f"{option.partition('=')[0]}={trace.HIDDEN}" if _SECRET_OPTION.search(option) else option
+            for option in values["option"]
+        )
+        return {n: {"value": v, "origin": self.job.origins.get(n, "built-in")} for n, v in values.items()}
 
 
 def _status(ending: Ending) -> tuple[Status, StopReason]:

@@ -124,6 +124,8 @@ class Result:
     mode: str = "auto"
     usage: ModelUsage = field(default_factory=ModelUsage)
     cost_known: bool = True
+    cost_estimated_usd: float = 0.0
+    """The part of `usage.cost_usd` that is a ceiling and no bill: of requests that were cut short."""
     by_model: dict[str, ModelUsage] = field(default_factory=dict)
     subcalls: dict[str, int] = field(default_factory=lambda: {"ok": 0, "failed": 0, "retried": 0})
     limits: dict[str, Any] = field(default_factory=dict)
@@ -148,6 +150,7 @@ class Result:
         """The `rlm.result/1` object; JSON-ready."""
         usage = asdict(self.usage) | {
             "cost_known": self.cost_known,
+            "cost_estimated_usd": self.cost_estimated_usd,
             "by_model": {name: asdict(used) for name, used in self.by_model.items()},
         }
         return {

@@ -8,6 +8,7 @@ ends the run at once.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -71,6 +72,8 @@ class Run:
         )
         self.coverage = Coverage(documents.corpus)
         self._looking = ThreadPoolExecutor(1, "coverage")
+        # By depth: who waits for a place waits for calls of its own depth only, which wait for deeper ones at most.
+        self._repls = defaultdict[int, asyncio.Semaphore](lambda: asyncio.Semaphore(job.settings.jobs))
         self._children: dict[str, int] = {}
         self._refused: dict[str, Refusal] = {}
         self._fatal: asyncio.Future[RlmError] | None = None
@@ -92,19 +95,20 @@ class Run:
         assert self.sandbox is not None
         model = self.models.root if call.kind == "root" else self._model(call.model)
         self._started(call, call.preview.chars)
-        repl: Repl | None = None
         try:
-            repl = await self.sandbox.open(corpus, spans, lambda query: self._ask(call, corpus, query))
-            self.saw(call.preview.head)
-            self.saw(call.preview.tail)
-            answer = await self._drive(call, model, repl)
+            async with self._repls[call.depth]:
+                repl = await self.sandbox.open(corpus, spans, lambda query: self._ask(call, corpus, query))
+                try:
+                    self.saw(call.preview.head)
+                    self.saw(call.preview.tail)
+                    answer = await self._drive(call, model, repl)
+                finally:
+                    await repl.close()
         except BaseException:
             self._close_call(call.address, Status.FAILED, "")
             raise
         finally:
             self.ledger.close_call(call.address)
-            if repl is not None:
-                await repl.close()
         self._finished(call.address, answer)
         return answer
 
@@ -212,6 +216,8 @@ class Run:
             return self._end(error)
         except ModelError as error:
             return self._end(error) if error.terminal else Failed(str(error))
+        except RlmError as error:  # a child's sandbox that does not start: its parent can go on
+            return Failed(str(error))
 
     async def _sub(self, parent: Call, model: Model, prompt: str, context: str | None) -> str | Failed:
         """A sub-call without a REPL: one completion."""

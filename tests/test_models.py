@@ -35,22 +35,32 @@ def served(server: ScriptedServer, name: str = "openai/gpt-5.4-mini", **settings
     return linked(name, KEYED | {"OPENAI_API_BASE": server.base_url}, **settings)
 
 
+def once(model: Model, *, sub: bool = False, timeout_s: float = 20) -> Completion:
+    """One request, and the connections closed."""
+
+    async def main() -> Completion:
+        try:
+            return await model.complete([Message("user", "hi")], max_output_tokens=77, timeout_s=timeout_s, sub=sub)
+        finally:
+            await model.close()
+
+    return asyncio.run(main())
+
+
 def ask(
     script: Script, *, sub: bool = False, timeout_s: float = 20, **settings: Any
 ) -> tuple[Completion, dict[str, Any]]:
     """One request to a scripted server: the completion and the JSON that was sent."""
     with ScriptedServer(script) as server:
-        model = served(server, **settings)
-
-        async def once() -> Completion:
-            try:
-                return await model.complete([Message("user", "hi")], max_output_tokens=77, timeout_s=timeout_s, sub=sub)
-            finally:
-                await model.close()
-
-        completion = asyncio.run(once())
+        completion = once(served(server, **settings), sub=sub, timeout_s=timeout_s)
         assert len(server.requests) == 1
         return completion, server.requests[0].body
+
+
+def failure_at(base_url: str) -> RlmError:
+    with pytest.raises(RlmError) as caught:
+        once(linked("openai/gpt-5.4-mini", KEYED | {"OPENAI_API_BASE": base_url}))
+    return caught.value
 
 
 def failure(reply: Reply, **settings: Any) -> RlmError:
@@ -153,6 +163,19 @@ def test_passing_failures(reply: Reply) -> None:
     assert isinstance(error, ModelError)
     assert error.retriable
     assert not error.terminal
+
+
+def test_no_connection_says_where_and_why() -> None:
+    """A server that is not there, a name nobody knows, TLS where there is none: which address, the system's words."""
+    with ScriptedServer([]) as server:
+        port = server.port
+        tls = failure_at(f"https://127.0.0.1:{port}/v1")
+    assert tls.message.endswith(f"no connection to 127.0.0.1:{port}")
+    assert tls.why.startswith("TLS: ")
+    refused = failure_at(f"http://127.0.0.1:{port}/v1")
+    assert (refused.why, refused.hint) == ("Connection refused", "is the server running there?")
+    assert isinstance(refused, ModelError)
+    assert refused.retriable
 
 
 @pytest.mark.parametrize(

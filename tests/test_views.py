@@ -71,8 +71,8 @@ class TestFrames:
         assert rows(a_run(), 38, Canvas(100, 30)) == [
             "0             ✓✓◐   anthropic/big  iteration 3               2.1k→480  $0.18  37s",
             "├ 0.1 … 0.18  ✓ 18  openai/mini                              1.7M→9k   $0.11",
-            "├ 0.19        ◐     openai/mini    Which parts? · 98k chars                    3s",
-            "├ 0.20        ◐     openai/mini    Which parts? · 98k chars                    3s",
+            "├ 0.19        ◐     openai/mini    98k chars · Which parts?                    3s",
+            "├ 0.20        ◐     openai/mini    98k chars · Which parts?                    3s",
             "└ 0.21        ↻     openai/mini    waiting 12 s: rate limit                    3s",
             "$0.29 / $1.00 ▓▓▓░░░░░░░   21 calls   seen 76% of lines   0:38   Ctrl-C stops, nothing lost",
         ]

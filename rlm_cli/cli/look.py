@@ -15,7 +15,7 @@ from ..ledger import Usage
 from ..result import Citation, Located, answer_text
 from ..views.answer import citation_lines
 from ..views.figures import plural, seconds, tokens, usd
-from ..views.safe import clean, one_line, shortened
+from ..views.safe import clean, gist, one_line, shortened
 from .configuration import say, state_folder
 
 QUESTION_CHARS = 60
@@ -65,7 +65,7 @@ class _Row:
     def line(self, address: str) -> str:
         depth = address.count(".")
         parts = [one_line(self.model), self.status, tokens(self.usage), usd(self.cost)]
-        told = f"  “{shortened(one_line(self.question), QUESTION_CHARS)}”" if depth else ""
+        told = f"  “{gist(self.question, QUESTION_CHARS)}”" if depth else ""
         return f"{'  ' * depth}{address}  {' · '.join(p for p in parts if p)}{told}"
 
 

@@ -7,7 +7,9 @@ large providers and are confessed here. Nothing in a message may contain the key
 
 from __future__ import annotations
 
+import os
 import re
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,6 +69,10 @@ def translate(error: BaseException, connection: Connection) -> RlmError:
         return ConfigError(f"{name} does not take these options", why=said, hint=_OPTIONS)
     if status == 429:
         return ModelError(f"{name}: rate limit", why=said, retriable=True, retry_after=retry_after(error))
+    if (why := _unreachable(error)) is not None:
+        hint = "is the server running there?" if connection.loopback else "check the network, and the address"
+        unreachable = f"{name}: no connection to {connection.endpoint}"
+        return ModelError(unreachable, why=why, hint=hint, retriable=True)
     if status in _RETRIABLE or kind in ("APIConnectionError", "Timeout"):
         what = "no usable reply" if status in (None, 500) else f"the server answered {status}"
         return ModelError(f"{name}: {what}", why=said, retriable=True, retry_after=retry_after(error))
@@ -112,6 +118,21 @@ def retry_after(error: BaseException) -> float | None:
             pass
     delay = _RETRY_DELAY.search(str(error))
     return float(delay[1]) if delay else None
+
+
+def _unreachable(error: BaseException) -> str | None:
+    """Why no connection came about, in the system's words; None when there was one."""
+    links = list(_chain(error))
+    kinds = {kind.__name__ for link in links for kind in type(link).__mro__}
+    if not kinds & {"ConnectError", "ClientConnectorError"}:
+        return None
+    system = next((link for link in reversed(links) if isinstance(link, OSError)), None)
+    if isinstance(system, ssl.SSLError):
+        return f"TLS: {str(system.reason).replace('_', ' ').lower()}"
+    number = system.errno if system is not None else None
+    if number is None or number <= 0:  # the resolver counts its own errors downwards
+        return str(getattr(system, "strerror", None) or "connection error")
+    return os.strerror(number)
 
 
 def _codes(error: BaseException) -> str:

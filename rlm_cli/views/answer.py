@@ -70,8 +70,10 @@ def summary_line(result: Result) -> str:
 
 
 def _figures(result: Result) -> list[str]:
-    cost = result.usage.cost_usd if result.cost_known else None
-    figures = [plural(result.usage.calls, "call"), usd(cost), seconds(result.duration_s)]
+    cost = usd(result.usage.cost_usd if result.cost_known else None)
+    if result.cost_known and result.cost_estimated_usd:
+        cost = f"≤ {cost}"  # what was cut short counts at its ceiling
+    figures = [plural(result.usage.calls, "call"), cost, seconds(result.duration_s)]
     files = (result.coverage or {}).get("files", {})
     if files.get("total") and result.status is not Status.STOPPED:
         figures.append(f"{files.get('seen_by_model', 0):,}/{files['total']:,} files seen")

@@ -36,6 +36,12 @@ def one_line(text: str, most: int = 400) -> str:
     return " ".join(clean(text[: 4 * most]).split())[:most]
 
 
+def gist(prompt: str, most: int) -> str:
+    """What a prompt asks, on one line: its last line, since the question stands after the text."""
+    lines = clean(prompt[-4 * most :]).split("\n")
+    return shortened(one_line(next((line for line in reversed(lines) if line.strip()), "")), most)
+
+
 def cells(text: str) -> int:
     """Columns that clean one-line text takes up, near enough to align by: wide characters are two, marks none."""
     if text.isascii():

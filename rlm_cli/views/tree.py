@@ -1,10 +1,10 @@
 """The live tree on stderr: the calls at work, finished siblings folded to one line, money and time below.
 
-    0    ✓✓◐ anthropic/…       iteration 3   2.1k→480        $0.19   38s
-    ├ 0.1 … 0.18   ✓ 18        openai/…-mini  1.7M→9k        $0.11
-    ├ 0.19  ◐ openai/…-mini    acme.pdf p10–14 · 98k chars           3s
-    └ 0.20  ◐ openai/…-mini    birch.docx · 41k chars                1s
-    $0.31 / $1.00 ▓▓▓▓░░░░░░   21 calls   seen 76% of lines   0:38   Ctrl-C stops, nothing lost
+    0             ✓✓◐   anthropic/…   iteration 3                                2.1k→480  $0.19  38s
+    ├ 0.1 … 0.18  ✓ 18  openai/…mini                                             1.7M→9k   $0.11
+    ├ 0.19        ◐     openai/…mini  98k chars · Which clauses end it at once?                   3s
+    └ 0.20        ◐     openai/…mini  41k chars · Which clauses end it at once?                   1s
+    $0.31 / $1.00 ▓▓▓░░░░░░░   21 calls   seen 76% of lines   0:38   Ctrl-C stops, nothing lost
 
 `frame` is a function of the state, the time and the size; Rich lays its rows out in columns and measures them, the
 `Region` writes them. A frame is made eight times a second at most, on the event loop, in about a millisecond.
@@ -35,7 +35,7 @@ from .figures import clock as clock_of
 from .figures import count, plural, seconds, spent, tally, tokens, usd
 from .lines import PASSING, notice_line, verbose_lines
 from .region import Region, Row, size
-from .safe import one_line
+from .safe import gist, one_line
 
 SHARE = 0.6
 """Of the terminal's height: the rest stays the user's."""
@@ -129,12 +129,13 @@ def _root_line(call: CallState, now: float) -> Line:
 def _call_line(call: CallState, branch: str, now: float) -> Line:
     glyph, style = MARKS[call.standing]
     extent = f"iteration {call.iteration}" if call.iteration else f"{count(call.context_chars)} chars"
+    asked = gist(call.question, 60)
     return Line(
         branch=branch + call.address,
         mark=glyph,
         style=style,
         model=call.model,
-        what=_activity(call) or f"{one_line(call.question, 60)} · {extent}",
+        what=_activity(call) or (f"{extent} · {asked}" if asked else extent),
         used=tokens(call.usage),
         cost=usd(call.cost) if call.completions else "",
         took=seconds((now if call.ended is None else call.ended) - call.started),
