@@ -22,7 +22,7 @@ from typing import Any
 
 from ..errors import UsageError
 
-HIDDEN, GLOB, TYPE, LINK = "hidden", "--glob", "--type", "links to folders"
+HIDDEN, GLOB, TYPE, LINK, LEADS_OUT = "hidden", "--glob", "--type", "links to folders", "links out of the folder"
 OWN_IGNORE = ".rlmignore"
 _SOURCES = (".gitignore", ".ignore", OWN_IGNORE, "git's global excludes")
 
@@ -129,6 +129,8 @@ def _files(root: str, here: str, rules: Rules, kept: frozenset[str], account: Ac
                 account.excluded[LINK] += 1
             else:
                 yield from _files(root, path, rules, kept, account)
+        elif entry.is_symlink() and not _within(root, path):
+            account.excluded[LEADS_OUT] += 1  # in a folder from elsewhere it may lead to your keys
         elif rules.types and os.path.splitext(entry.name)[1].lower() not in rules.suffixes:  # noqa: PTH122
             account.excluded[TYPE] += 1
         else:
@@ -140,6 +142,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a loop of links
         return False
+
+
+def _within(root: str, path: str) -> bool:
+    """Whether a link ends in the folder that was named. One that ends nowhere does."""
+    target, top = os.path.realpath(path), os.path.realpath(root)
+    return os.path.commonpath((target, top)) == top
 
 
 def _problem(path: str) -> str:

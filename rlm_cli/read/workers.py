@@ -55,8 +55,9 @@ class Extractors:
         """End every worker at once, whatever it is doing."""
         for worker in self._workers:
             worker.end()
-        for _ in self._workers:
             self._wanted.put(None)
+        for worker in self._workers:
+            worker.thread.join()
 
     def submit(self, path: str) -> Future[Extracted]:
         """Extract a file's pages; the future never fails: what went wrong is in `problem`."""
@@ -77,7 +78,8 @@ class _Worker:
         self._ended = False
         self._late = False
         self._lock = threading.Lock()
-        threading.Thread(target=self._serve, name="extractor", daemon=True).start()
+        self.thread = threading.Thread(target=self._serve, name="extractor", daemon=True)
+        self.thread.start()
 
     def end(self) -> None:
         with self._lock:
@@ -88,6 +90,9 @@ class _Worker:
         while (job := self._wanted.get()) is not None and not self._ended:
             path, future = job
             future.set_result(self._extract(path))
+        if self._process is not None:
+            self._process.wait()
+            self._close_pipes()
 
     def _extract(self, path: str) -> Extracted:
         process = self._running()

@@ -1,0 +1,419 @@
+"""Documents become text with places in it, and every path is accounted for."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from documents import pdf
+
+from rlm_cli.corpus import Corpus, CorpusBuilder, Unwritable
+from rlm_cli.errors import SourceError, UsageError
+from rlm_cli.events import Reading
+from rlm_cli.read import Manifest, Rules, Stopped, gather, read_list
+from rlm_cli.read.workers import Extractors
+
+Tree = Callable[..., None]
+LONG_PDF = pdf(["\n".join(["word word"] * 2_000_000)])
+"""One page that takes PDFium some ten seconds."""
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
+    """`tree("a.txt", "sub/b.txt", ignore="*.log")`: files that hold their own name, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # nobody's global excludes
+
+    def make(*names: str, **ignores: str) -> None:
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(name)
+        for name, rules in ignores.items():
+            (tmp_path / f".{name}").write_text(rules)
+
+    return make
+
+
+def read(
+    *sources: str,
+    rules: Rules | None = None,
+    stdin: io.BufferedIOBase | None = None,
+    stop: threading.Event | None = None,
+) -> tuple[Corpus, Manifest]:
+    builder = CorpusBuilder()
+    try:
+        manifest = gather(
+            sources,
+            rules or Rules(),
+            builder,
+            stdin=stdin,  # type: ignore[arg-type]
+            progress=lambda reading: None,
+            stop=stop or threading.Event(),
+        )
+        return builder.finish(), manifest
+    finally:
+        builder.close()
+
+
+def paths(*sources: str, rules: Rules | None = None) -> list[str]:
+    corpus, _ = read(*sources, rules=rules)
+    found = [document.path for document in corpus.documents]
+    corpus.close()
+    return found
+
+
+def texts(*sources: str, stdin: io.BufferedIOBase | None = None) -> Iterator[tuple[str, str, int]]:
+    """Text, encoding and replaced characters of each document."""
+    corpus, _ = read(*sources, stdin=stdin)
+    for document in corpus.documents:
+        yield corpus.text(document.start, document.stop), document.encoding, document.replaced
+    corpus.close()
+
+
+class TestWalking:
+    """Which files of a folder are read."""
+
+    def test_nested_ignore_files(self, tree: Tree, tmp_path: Path) -> None:
+        """Rules of a folder hold below it, a nearer file wins, `!` brings back; all three names count, no repository."""
+        tree(
+            "a.txt", "a.log", "keep.log", "sub/b.txt", "sub/b.log", "sub/deep/c.txt", "out/d.txt", "e.tmp", "f.bak",
+            gitignore="*.log\n!keep.log\n/out\n", ignore="*.tmp\n", rlmignore="*.bak\n",
+        )  # fmt: skip
+        (tmp_path / "sub" / ".gitignore").write_text("!b.log\ndeep/\n")
+        corpus, manifest = read(".")
+        assert [document.path for document in corpus.documents] == [
+            "./a.txt",
+            "./keep.log",
+            "./sub/b.log",
+            "./sub/b.txt",
+        ]
+        assert manifest.excluded == {".gitignore": 3, ".ignore": 1, ".rlmignore": 1, "hidden": 4}
+
+    def test_unrestricted(self, tree: Tree) -> None:
+        """-u reads what ignore files exclude, -uu hidden files too."""
+        tree("a.txt", "a.log", ".env", gitignore="*.log")
+        assert paths(".", rules=Rules(unrestricted=1)) == ["./a.log", "./a.txt"]
+        assert paths(".", rules=Rules(unrestricted=2)) == ["./.env", "./.gitignore", "./a.log", "./a.txt"]
+
+    def test_a_named_file_needs_no_permission(self, tree: Tree) -> None:
+        """What stands on the command line is read, whatever the rules say, and once."""
+        tree("a.log", gitignore="*.log")
+        assert paths("a.log", "./a.log", "*.log") == ["a.log"]
+
+    def test_globs_and_types(self, tree: Tree) -> None:
+        """-g includes, a leading ! excludes, the last match wins; -t goes by suffix."""
+        tree("a.txt", "b.txt", "c.md", "sub/d.txt", "e.PY")
+        assert paths(".", rules=Rules(globs=("*.txt", "!b*"))) == ["./a.txt", "./sub/d.txt"]
+        assert paths(".", rules=Rules(types=("md", "py"))) == ["./c.md", "./e.PY"]
+        for rules, words in ((Rules(types=("lgo",)), "log"), (Rules(globs=("[",)), "unclosed")):
+            with pytest.raises(UsageError) as refused:
+                read(".", rules=rules)
+            assert words in f"{refused.value} {refused.value.hint}"
+
+    def test_order_is_that_of_the_paths(self, tree: Tree) -> None:
+        """Sorted, whatever the file system says."""
+        names = [f"{letter}.txt" for letter in "zkbQ1_"]
+        tree(*names)
+        assert paths(".") == sorted(f"./{name}" for name in names)
+
+    def test_links(self, tree: Tree, tmp_path: Path) -> None:
+        """Links to folders are not followed, loops do no harm, one that leads out of the folder is not read."""
+        tree("docs/a.txt", "docs/sub/b.txt", "home/.ssh/id_rsa")
+        for name, target in (
+            ("self", "."), ("loop", "loop"), ("nowhere", "none"), ("more", "sub"), ("again.txt", "a.txt"),
+            ("notes.txt", "../home/.ssh/id_rsa"),
+        ):  # fmt: skip
+            (tmp_path / "docs" / name).symlink_to(target)
+        corpus, manifest = read("docs")
+        assert [document.path for document in corpus.documents] == ["docs/a.txt", "docs/again.txt", "docs/sub/b.txt"]
+        assert manifest.excluded == {"links to folders": 2, "links out of the folder": 1}
+        assert [(s.path, s.reason.split(" (")[0]) for s in manifest.skipped] == [
+            ("docs/loop", "unreadable"), ("docs/nowhere", "unreadable"),
+        ]  # fmt: skip
+
+    def test_what_is_no_file(self, tree: Tree, tmp_path: Path) -> None:
+        """FIFOs and sockets are named and never waited for; names that are not UTF-8 are read and shown escaped."""
+        tree("a.txt")
+        os.mkfifo(tmp_path / "pipe")
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.txt")).write_text("odd")
+        corpus, manifest = read(".", "pipe")
+        assert [document.path for document in corpus.documents] == ["./a.txt", "./\\xff.txt"]
+        assert [(s.path, s.reason) for s in manifest.skipped] == [("./pipe", "not a regular file (a FIFO)")]
+
+    def test_what_may_not_be_read(self) -> None:
+        """A file and a folder without permission are named."""
+        with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
+            Path(place).chmod(0o755)
+            for name in ("a.txt", "b.txt", "sub/c.txt"):
+                Path(name).parent.mkdir(exist_ok=True)
+                Path(name).write_text(name)
+            Path("b.txt").chmod(0)
+            Path("sub").chmod(0)
+            before = os.geteuid()
+            os.seteuid(65534 if before == 0 else before)  # root may read everything
+            try:
+                corpus, manifest = read(".")
+            finally:
+                os.seteuid(before)
+                Path("sub").chmod(0o755)
+        assert [document.path for document in corpus.documents] == ["./a.txt"]
+        assert [(s.path, s.reason) for s in manifest.skipped] == [
+            ("./b.txt", "unreadable (Permission denied)"), ("./sub", "unreadable folder (Permission denied)"),
+        ]  # fmt: skip
+
+    def test_a_source_that_is_not_there(self, tree: Tree) -> None:
+        """An error with the nearest name; a pattern without a match too."""
+        tree("contract.txt")
+        with pytest.raises(SourceError, match="no file or folder") as missing:
+            read("contrakt.txt")
+        assert "contract.txt" in missing.value.hint
+        with pytest.raises(SourceError, match="no file matches"):
+            read("*.pdf")
+
+    def test_when_rules_leave_next_to_nothing_that_is_said(self, tree: Tree) -> None:
+        """A folder whose files are nearly all excluded is worth a notice."""
+        tree("a.txt", *(f"{n}.log" for n in range(20)), gitignore="*.log")
+        _, manifest = read(".")
+        assert "-u" in manifest.notices[0]
+
+    @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+    def test_git_agrees(self, tree: Tree, tmp_path: Path) -> None:
+        """Random trees with random nested ignore files: what git would track is what is read."""
+        tree()
+        chance = random.Random(7)
+        for number in range(40):
+            root = tmp_path / str(number)
+            _random_tree(root, chance)
+            subprocess.run(["git", "init", "-q", root], check=True, capture_output=True)
+            listed = subprocess.run(
+                ["git", "-C", root, "ls-files", "-z", "--others", "--exclude-standard"],
+                check=True, capture_output=True, text=True,
+            )  # fmt: skip
+            wanted = sorted(n for n in listed.stdout.split("\0") if n and not any(p[0] == "." for p in n.split("/")))
+            assert sorted(p.removeprefix(f"{number}/") for p in paths(str(number))) == wanted, number
+
+
+def _random_tree(root: Path, chance: random.Random) -> None:
+    names = ["a", "b", "c.txt", "d.log", "e"]
+    folders = [root]
+    for _ in range(chance.randint(2, 6)):
+        folder = chance.choice(folders) / chance.choice(["a", "b", "e", "dir"])
+        folder.mkdir(parents=True, exist_ok=True)
+        folders.append(folder)
+    for folder in folders:
+        for name in chance.sample(names, 3):
+            if not (folder / name).exists():
+                (folder / name).write_text("x")
+        if chance.random() < 0.6:
+            patterns = ["a", "/b", "*.log", "!d.log", "dir/", "a/*", "**/e", "!/a", "c.*", "b/c.txt", "# no", "", "!e/"]
+            (folder / ".gitignore").write_text("\n".join(chance.sample(patterns, chance.randint(1, 4))) + "\n")
+
+
+class TestText:
+    """Bytes become characters."""
+
+    @pytest.mark.parametrize(
+        ("encoding", "text"),
+        [
+            ("utf-8", "Grüße, 世界 🙂\n"),
+            ("utf-8-sig", "Grüße\n"),
+            ("utf-16", "Grüße 世界\n"),
+            ("utf-16-le", "plain words without a mark\n"),
+            ("utf-16-be", "plain words without a mark\n"),
+            ("utf-32", "Grüße 🙂\n"),
+            ("cp1252", "Der Vertrag läuft über drei Jahre, kündbar jährlich – „ohne Gründe“.\n" * 3),
+            ("koi8-r", "Договор может быть расторгнут в любое время без предупреждения.\n" * 5),
+            ("shift_jis", "この契約は三十日前の通知により解除することができる。\n" * 5),
+            ("gb18030", "本合同可提前三十天通知解除，双方均无须说明理由。\n" * 5),
+        ],
+    )
+    def test_encodings(self, tree: Tree, encoding: str, text: str) -> None:
+        """Text of any encoding is read without a replaced character."""
+        tree()
+        Path("a.txt").write_bytes(text.encode(encoding))
+        assert [(t, replaced) for t, _, replaced in texts("a.txt")] == [(text, 0)]
+
+    def test_a_bad_byte_does_not_change_the_encoding(self, tree: Tree) -> None:
+        """UTF-8 with a few bad bytes stays UTF-8; the bad ones are counted."""
+        tree()
+        Path("a.log").write_bytes("Grüße aus Köln\n".encode() * 5 + b"\xff\xfe and more\n" + "Ende: süß\n".encode())
+        [(text, encoding, replaced)] = texts("a.log")
+        assert (encoding, replaced) == ("utf-8", 2)
+        assert text.count("Grüße aus Köln") == 5
+        assert "\ufffd\ufffd and more\nEnde: süß\n" in text
+
+    def test_the_first_umlaut_of_a_long_file(self, tree: Tree) -> None:
+        """A file that is ASCII for megabytes is read once, and what comes then is recognised."""
+        tree()
+        Path("a.log").write_bytes(b"a plain line\n" * 200_000 + "gekündigt, fristlos, gemäß Vertrag\n".encode("cp1252"))
+        [(text, encoding, replaced)] = texts("a.log")
+        assert (encoding.replace("_", "-"), replaced) in (("cp1252", 0), ("iso8859-1", 0), ("iso8859-15", 0))
+        assert text.endswith("gekündigt, fristlos, gemäß Vertrag\n")
+
+    def test_characters_across_chunks(self, tree: Tree) -> None:
+        """A character, and a line end, that a chunk cuts in two arrive whole."""
+        tree()
+        for shift in range(3):
+            text = "x" * ((1 << 20) + 8_192 - shift) + "🙂ü\r\nend\r\n"
+            Path("a.txt").write_bytes(text.encode())
+            assert [t for t, _, _ in texts("a.txt")] == [text.replace("\r\n", "\n")]
+
+    def test_line_ends(self, tree: Tree) -> None:
+        """`\\n` only, whatever the system it came from; the last line is ended."""
+        tree()
+        Path("a.txt").write_bytes(b"one\r\ntwo\rthree\n\rfour")
+        assert [t for t, _, _ in texts("a.txt")] == ["one\ntwo\nthree\n\nfour\n"]
+
+    def test_what_is_no_text(self, tree: Tree) -> None:
+        """Binary files are named with what they are; a log with a hole of NULs is text."""
+        tree()
+        for name, data in (
+            ("a.bin", bytes(range(256)) * 40), ("b", b"\x7fELF" + b"\0" * 60), ("c.docx", b"PK\x03\x04"),
+            ("d", b"PK\x03\x04 zip"), ("e.log", b"before\n" + b"\0" * 300 + b"after\n"), ("f.png", b"\x89PNG\r\n\x1a\n"),
+        ):  # fmt: skip
+            Path(name).write_bytes(data)
+        corpus, manifest = read(".")
+        assert [document.path for document in corpus.documents] == ["./e.log"]
+        assert [(s.path, s.reason) for s in manifest.skipped] == [
+            ("./a.bin", "binary"), ("./b", "binary"), ("./c.docx", "unsupported type (docx)"),
+            ("./d", "unsupported type (zip)"), ("./f.png", "binary"),
+        ]  # fmt: skip
+
+    def test_the_manifest(self, tree: Tree) -> None:
+        """Kind, encoding, size and hash of the source, characters, lines and pages of the text."""
+        tree()
+        data = "ä\r\nb\r\n".encode("utf-16")
+        Path("a.txt").write_bytes(data)
+        corpus, _ = read("a.txt")
+        document = corpus.documents[0]
+        assert (document.kind, document.encoding, document.bytes, document.chars, document.lines, document.pages) == (
+            "text", "utf-16", len(data), 4, 2, 0,
+        )  # fmt: skip
+        assert (
+            document.sha256 == subprocess.run(["sha256sum", "a.txt"], capture_output=True, text=True).stdout.split()[0]
+        )
+
+
+class TestPdf:
+    """PDFs, in processes of their own."""
+
+    def test_pages(self, tree: Tree) -> None:
+        """Page text in order, whatever finishes first, with page numbers."""
+        tree()
+        for name in "abcdef":
+            Path(f"{name}.pdf").write_bytes(pdf([f"{name} page one", f"{name} page two"]))
+        corpus, _ = read(".")
+        assert [document.path for document in corpus.documents] == [f"./{name}.pdf" for name in "abcdef"]
+        for document in corpus.documents:
+            at = corpus.find(f"{document.path[2]} page two")
+            assert (document.pages, corpus.place(at).page) == (2, 2)
+
+    def test_what_gives_no_text(self, tree: Tree) -> None:
+        """Encrypted, without a text layer, damaged, empty: each with its reason, and the good one is read."""
+        tree()
+        Path("good.pdf").write_bytes(pdf(["good"]))
+        Path("blank.pdf").write_bytes(pdf([""]))
+        Path("damaged.pdf").write_bytes(pdf(["x"])[:200])
+        Path("empty.pdf").write_bytes(b"")
+        encrypted = pytest.importorskip("pypdf").PdfWriter(clone_from=io.BytesIO(pdf(["secret"])))
+        encrypted.encrypt("password", algorithm="RC4-128")
+        encrypted.write("locked.pdf")
+        corpus, manifest = read(".")
+        assert [document.path for document in corpus.documents] == ["./good.pdf"]
+        reasons = {s.path: s.reason for s in manifest.skipped}
+        assert reasons["./blank.pdf"] == "no text layer"
+        assert reasons["./locked.pdf"] == "encrypted"
+        assert "damaged" in reasons["./damaged.pdf"]
+        assert "damaged" in reasons["./empty.pdf"]
+
+    def test_a_pdf_by_its_first_bytes(self, tree: Tree) -> None:
+        """Without the suffix, and from stdin."""
+        tree()
+        Path("scan").write_bytes(pdf(["words"]))
+        assert [t for t, _, _ in texts("scan")] == ["words\n"]
+        assert [t for t, _, _ in texts("-", stdin=io.BytesIO(pdf(["words"])))] == ["words\n"]
+
+    def test_a_file_that_takes_too_long_costs_itself_only(self, tree: Tree) -> None:
+        """The next file is read by a fresh worker."""
+        tree()
+        Path("long.pdf").write_bytes(LONG_PDF)
+        Path("good.pdf").write_bytes(pdf(["good"]))
+        with Extractors(most=1, deadline_s=2.0) as extractors:
+            late, good = extractors.submit("long.pdf"), extractors.submit("good.pdf")
+            assert late.result(timeout=30).problem == "took longer than 2 s"
+            assert good.result(timeout=30).pages == ["good"]
+
+    def test_extracting_ends_at_once(self, tree: Tree) -> None:
+        """Ctrl-C does not wait for a file."""
+        tree()
+        Path("long.pdf").write_bytes(LONG_PDF)
+        with Extractors(most=1) as extractors:
+            waiting = extractors.submit("long.pdf")
+            time.sleep(0.3)
+            began = time.monotonic()
+        assert waiting.result(timeout=0).problem == "reading was stopped"
+        assert time.monotonic() - began < 2
+
+
+class TestStdin:
+    """What comes by a pipe."""
+
+    def test_a_pipe_is_a_document(self, tree: Tree) -> None:
+        """`-` among other sources, in its place."""
+        tree("a.txt")
+        corpus, _ = read("-", "a.txt", stdin=io.BytesIO(b"piped\n"))
+        assert [document.path for document in corpus.documents] == ["-", "a.txt"]
+
+    def test_a_pipe_that_never_ends_can_be_stopped(self, tree: Tree) -> None:
+        """`tail -f | rlm ask`, then Ctrl-C."""
+        tree()
+        source, sink = os.pipe()
+        stop = threading.Event()
+        threading.Timer(0.3, stop.set).start()
+        with os.fdopen(source, "rb") as stdin, os.fdopen(sink, "wb") as writer:
+            writer.write(b"a line\n")
+            writer.flush()
+            with pytest.raises(Stopped):
+                read("-", stdin=stdin, stop=stop)
+
+    def test_lists_of_paths(self, tree: Tree) -> None:
+        """--files-from takes newlines, or NULs where there are any."""
+        tree()
+        Path("list").write_bytes(b"a b.txt\nc.txt\n")
+        assert read_list("list", io.BytesIO()) == ["a b.txt", "c.txt"]
+        assert read_list("-", io.BytesIO(b"a\nb\0c\0")) == ["a\nb", "c"]
+        with pytest.raises(UsageError, match="--files-from"):
+            read_list("none", io.BytesIO())
+
+
+def test_progress_says_what_is_read(tree: Tree) -> None:
+    """Files, bytes and pages so far; the last word is the whole."""
+    tree("a.txt", "b.txt")
+    Path("c.pdf").write_bytes(pdf(["one", "two"]))
+    told: list[Reading] = []
+    builder = CorpusBuilder()
+    gather(["."], Rules(), builder, stdin=None, progress=told.append, stop=threading.Event())
+    builder.close()
+    assert (told[-1].files, told[-1].pages) == (3, 2)
+
+
+def test_a_full_disk_is_no_fault_of_the_documents(tree: Tree) -> None:
+    """A corpus that cannot be written is an error of its own: no file is skipped for it."""
+    tree("a.txt")
+    builder = CorpusBuilder()
+    os.dup2(os.open("/dev/full", os.O_WRONLY), builder._fd)
+    Path("big.txt").write_text("a line\n" * 300_000)
+    with pytest.raises(Unwritable, match="No space left"):
+        gather(["."], Rules(), builder, stdin=None, progress=lambda reading: None, stop=threading.Event())
+    builder.close()
