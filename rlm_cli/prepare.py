@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO
 
 from . import models, read, sandbox
-from .corpus import Corpus, CorpusBuilder, Unwritable
+from .builder import CorpusBuilder, Unwritable
+from .corpus import Corpus
 from .dispatch import OUTPUT_LIMIT, Emit
 from .errors import RlmError, SourceError, UsageError
 from .events import CorpusLoaded, Reading

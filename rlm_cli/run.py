@@ -16,8 +16,9 @@ from dataclasses import replace
 from typing import Any
 
 from . import loop, prompts, reply
+from .builder import CorpusBuilder
 from .call import Call, Complete, Completion, Entry, Execute, Message, Output, Preview, Purpose
-from .corpus import Corpus, CorpusBuilder
+from .corpus import Corpus
 from .dispatch import OUT_OF_TIME, OUTPUT_LIMIT, Deadline, Dispatch
 from .errors import ConfigError, LimitReached, ModelError, RlmError
 from .events import (

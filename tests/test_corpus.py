@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlm_cli import lazy
-from rlm_cli.corpus import BLOCK, Corpus, CorpusBuilder, char_width
+from rlm_cli.builder import CorpusBuilder, char_width
+from rlm_cli.corpus import BLOCK, Corpus
 
 ODD = st.sampled_from(["\r", "\n", "\r\n", "aa", "aaa\n", "😀é\n", "日本"])
 PIECES = st.lists(st.text(max_size=30) | ODD, max_size=12)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_cli.corpus import Corpus, CorpusBuilder
+from rlm_cli.builder import CorpusBuilder
+from rlm_cli.corpus import Corpus
 from rlm_cli.evidence import Coverage, locate
 from rlm_cli.result import Located, Quote
 

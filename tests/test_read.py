@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from documents import pdf
 
-from rlm_cli.corpus import Corpus, CorpusBuilder, Unwritable
+from rlm_cli.builder import CorpusBuilder, Unwritable
+from rlm_cli.corpus import Corpus
 from rlm_cli.errors import SourceError, UsageError
 from rlm_cli.events import Reading
 from rlm_cli.read import Manifest, Rules, Stopped, gather, read_list

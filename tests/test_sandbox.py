@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
+from rlm_cli.builder import CorpusBuilder
 from rlm_cli.call import Output
-from rlm_cli.corpus import Corpus, CorpusBuilder
+from rlm_cli.corpus import Corpus
 from rlm_cli.errors import ConfigError
 from rlm_cli.result import Quote
 from rlm_cli.sandbox import Failed, Query, Repl, Sandbox, Span, open_sandbox
@@ -470,7 +471,7 @@ def test_no_process_is_left_behind(corpus: Corpus) -> None:
 _HOST = """
 import asyncio, sys
 from pathlib import Path
-from rlm_cli.corpus import CorpusBuilder
+from rlm_cli.builder import CorpusBuilder
 from rlm_cli.sandbox import open_sandbox
 async def main():
     builder = CorpusBuilder()

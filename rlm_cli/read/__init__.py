@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from ..corpus import CorpusBuilder, Unwritable
+from ..builder import CorpusBuilder, Unwritable
 from ..errors import SourceError, UsageError
 from ..events import Reading
 from . import text, walk

@@ -17,7 +17,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 
-from ..corpus import DocumentWriter
+from ..builder import DocumentWriter
 
 HEAD_BYTES = 8_192
 CHUNK_BYTES = 1 << 20

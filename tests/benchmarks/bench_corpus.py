@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from rlm_cli import lazy
-from rlm_cli.corpus import Corpus, CorpusBuilder
+from rlm_cli.builder import CorpusBuilder
+from rlm_cli.corpus import Corpus
 from rlm_cli.evidence import Coverage, locate
 from rlm_cli.result import Quote
 
