@@ -14,6 +14,8 @@ import sys
 
 def main() -> None:
     """Run the command line in `sys.argv` and end the process with its exit code."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _open_closed()
     if sys.argv[1:] == ["--version"]:
         from . import __version__
 
@@ -27,6 +29,16 @@ def main() -> None:
 
         os._exit(code)
     sys.exit(code)
+
+
+def _open_closed() -> None:
+    """A descriptor that was closed (`>&-`) is taken, or the next file opened would be it. Writing to it fails."""
+    import os
+
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)  # the lowest that is free
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _print_version(version: str) -> int:

@@ -138,6 +138,30 @@ def test_a_full_disk_is_an_error(rlm: Rlm, words: list[str]) -> None:
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("{rlm} --version >&-", 70),
+        ("{rlm} ask --help >&-", 70),
+        ("{rlm} ask -m offline/extractive 'What says it?' d.txt >&-", 70),
+        ("{rlm} ask -m offline/extractive 'What says it?' d.txt 2>&-", 0),
+        ("{rlm} ask -m offline/extractive 'What says it?' d.txt 2>/dev/full", 0),
+        ("{rlm} ask -m offline/extractive 'What says it?' <&-", 2),
+        ("{rlm} ask -m offline/extractive -f - d.txt <&-", 2),
+        ("{rlm} ask --jsonl -m offline/extractive 'What says it?' d.txt >/dev/full", 70),
+        ("{rlm} shwo 0<&- 1>&- 2>&-", 2),
+    ],
+)
+def test_streams_that_are_closed_or_full(rlm: Rlm, line: str, code: int) -> None:
+    """An answer that cannot be written is an error; what stderr cannot show is none; never a traceback."""
+    (rlm.home / "d.txt").write_text("It says: text.", encoding="utf-8")
+    done = subprocess.run(
+        ["bash", "-c", line.format(rlm=BIN)], capture_output=True, env=rlm.environ(), cwd=rlm.home, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert b"Traceback" not in done.stderr + done.stdout
+
+
 def test_origins_and_paths(rlm: Rlm) -> None:
     """Every configurable setting is listed with its origin; the user's file is named even before it is there."""
     found = rlm("config", "origins", env={"RLM_JOBS": "3"})

@@ -27,7 +27,7 @@ from ..trace import Written, write_whole
 from ..views import View, Wishes, choose_view, use_color
 from ..views.answer import answer_text, summary_line
 from .configuration import state_folder
-from .failure import say_error
+from .failure import say_error, tell
 from .plan import plan_text
 
 TICKS_PER_SECOND = 8
@@ -211,7 +211,7 @@ def _show(job: Job, result: Result, stream: _Lines | None) -> int:
     if result.failure is not None:
         say_error(result.failure, s.color)
     if not s.quiet and (result.usage.calls or result.error is None):
-        sys.stderr.write(summary_line(result) + "\n")
+        tell(summary_line(result) + "\n")
     return result.exit_code
 
 

@@ -67,7 +67,16 @@ def warn(text: str) -> None:
     """One line on stderr that is not an error."""
     from ..views.safe import one_line
 
-    print(f"rlm: {one_line(text)}", file=sys.stderr, flush=True)
+    tell(f"rlm: {one_line(text)}\n")
+
+
+def tell(text: str) -> None:
+    """Write to stderr. Never raises: where nobody listens there, the answer still counts."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        pass
 
 
 def _report(error: Exception, argv: Sequence[str]) -> int:
@@ -122,15 +131,11 @@ def say_error(error: RlmError, color: str = "auto") -> None:
     from ..views import use_color
     from ..views.error import error_text
 
-    try:
-        if error.exit_code == INTERNAL and error.__cause__ is not None and os.environ.get("RLM_DEBUG"):
-            import traceback
+    if error.exit_code == INTERNAL and error.__cause__ is not None and os.environ.get("RLM_DEBUG"):
+        import traceback
 
-            traceback.print_exception(error.__cause__)
-        sys.stderr.write(error_text(error, use_color(color, sys.stderr, os.environ)))
-        sys.stderr.flush()
-    except OSError:
-        pass  # nobody is listening on stderr either
+        tell("".join(traceback.format_exception(error.__cause__)))
+    tell(error_text(error, use_color(color, sys.stderr, os.environ)))
 
 
 def _discard_stdout() -> None:
