@@ -23,6 +23,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from ..errors import RlmError, UsageError, internal
 
@@ -31,6 +32,12 @@ INTERNAL = 70
 
 def run_guarded(argv: Sequence[str]) -> int:
     """Run a command line (without the program's name); returns the exit code, never raises."""
+    code = _run(argv)
+    tell("")  # what a view could not write must not come up again at exit
+    return code
+
+
+def _run(argv: Sequence[str]) -> int:
     try:
         from .app import run
 
@@ -54,7 +61,7 @@ def run_guarded(argv: Sequence[str]) -> int:
 
 def stream_failed(error: OSError) -> int:
     """stdout could not be written: 0 and silent for a broken pipe, 70 and a message for a full disk."""
-    _discard_stdout()
+    _discard(sys.stdout)
     if error.errno == errno.EPIPE:
         return 0
     say_error(
@@ -76,7 +83,7 @@ def tell(text: str) -> None:
         sys.stderr.write(text)
         sys.stderr.flush()
     except OSError:
-        pass
+        _discard(sys.stderr)
 
 
 def _report(error: Exception, argv: Sequence[str]) -> int:
@@ -85,7 +92,7 @@ def _report(error: Exception, argv: Sequence[str]) -> int:
         _print_object(known, argv)
         sys.stdout.flush()
     except OSError as lost:
-        _discard_stdout()
+        _discard(sys.stdout)
         if lost.errno == errno.EPIPE:
             return known.exit_code
     say_error(known)
@@ -138,11 +145,11 @@ def say_error(error: RlmError, color: str = "auto") -> None:
     tell(error_text(error, use_color(color, sys.stderr, os.environ)))
 
 
-def _discard_stdout() -> None:
-    """Point stdout at nothing, or the interpreter's flush at exit fails again and changes the exit code."""
+def _discard(stream: TextIO) -> None:
+    """Point it at nothing, or the interpreter's flush at exit fails again and changes the exit code."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
     except (OSError, ValueError):
-        pass  # stdout is not a descriptor (closed, or captured): nothing will be flushed
+        pass  # it is no descriptor (closed, or captured): nothing will be flushed
