@@ -181,7 +181,9 @@ def _require_something(documents: Documents) -> None:
 def _require_everything(documents: Documents) -> None:
     faults = [f"{s.path}: {s.reason}" for s in documents.manifest.skipped]
     faults += [
-        f"{d.path}: {d.replaced} characters could not be decoded" for d in documents.corpus.documents if d.replaced
+        f"{d.path}: {d.replaced:,} character{'s' * (d.replaced > 1)} could not be decoded"
+        for d in documents.corpus.documents
+        if d.replaced
     ]
     if faults:
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""

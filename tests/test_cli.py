@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import BIN, Rlm
@@ -181,3 +182,61 @@ def test_doctor_names_keys_by_variable_only(rlm: Rlm) -> None:
     ran = rlm("doctor", env={"ANTHROPIC_API_KEY": "sk-SENTINEL"})
     assert "ANTHROPIC_API_KEY" in ran.out
     assert "SENTINEL" not in ran.out + ran.err
+
+
+OFFLINE = ("ask", "-m", "offline/extractive", "--json")
+
+
+def files(rlm: Rlm, *words: str, stdin: str | bytes | None = None) -> dict[str, Any]:
+    """`coverage.files` of an answer to a question about every file, with the exit code."""
+    ran = rlm(*OFFLINE, *words, stdin=stdin)
+    found: dict[str, Any] = (json.loads(ran.out)["coverage"] or {"files": {}})["files"]
+    return found | {"code": ran.code, "out": ran.out}
+
+
+def test_the_flags_of_input(rlm: Rlm) -> None:
+    """-g, -t, -u, -uu, --files-from, -f and `-` reach the readers; what they leave is told in `coverage`."""
+    for name in ("a.txt", "b.md", "c.log", ".d.txt"):
+        (rlm.home / "docs").mkdir(exist_ok=True)
+        (rlm.home / "docs" / name).write_text("The answer is here.\n", encoding="utf-8")
+    (rlm.home / "docs" / ".gitignore").write_text("*.log\n", encoding="utf-8")
+    (rlm.home / "list").write_text("docs/a.txt\ndocs/b.md\n", encoding="utf-8")
+    (rlm.home / "question").write_text("What is the answer?\n", encoding="utf-8")
+    asked = "What is the answer?"
+    plain = files(rlm, asked, "docs")
+    assert (plain["read"], plain["excluded"]) == (2, {".gitignore": 1, "hidden": 2})
+    assert files(rlm, "-g", "*.md", asked, "docs")["read"] == 1
+    assert files(rlm, "-t", "md", "-t", "txt", asked, "docs")["read"] == 2
+    assert files(rlm, "-u", asked, "docs")["read"] == 3
+    assert files(rlm, "-uu", asked, "docs")["read"] == 5
+    assert files(rlm, "--files-from", "list", asked)["read"] == 2
+    assert files(rlm, "--files-from", "-", asked, stdin="docs/a.txt\0docs/b.md\0")["read"] == 2
+    assert files(rlm, "-f", "question", "docs")["read"] == 2
+    assert files(rlm, "-f", "-", "docs", stdin=asked)["read"] == 2
+    assert files(rlm, asked, stdin="The answer is piped.\n")["read"] == 1
+    assert files(rlm, asked, "-", "docs", stdin="The answer is piped.\n")["read"] == 3
+    assert files(rlm, "-f", "-", "-", stdin=asked)["code"] == 2
+
+
+def test_strict_input(rlm: Rlm) -> None:
+    """Exit 4 for what was wanted and could not be read whole; what a rule excludes is not meant."""
+    docs = rlm.home / "docs"
+    docs.mkdir()
+    (docs / "a.txt").write_text("The answer is here.\n", encoding="utf-8")
+    (docs / "b.log").write_text("ignored\n", encoding="utf-8")
+    (docs / ".gitignore").write_text("*.log\n", encoding="utf-8")
+    assert files(rlm, "--strict-input", "What is the answer?", "docs")["code"] == 0
+    (docs / "c.bin").write_bytes(b"\0\1\2\3" * 100)
+    binary = files(rlm, "--strict-input", "What is the answer?", "docs")
+    assert (binary["code"], "c.bin: binary" in binary["out"]) == (4, True)
+    (docs / "c.bin").write_bytes("Grüße, Grüße\n".encode() + b"\xff\n")
+    replaced = files(rlm, "--strict-input", "What is the answer?", "docs")
+    assert (replaced["code"], "1 character could not be decoded" in replaced["out"]) == (4, True)
+
+
+def test_local_refuses_what_is_elsewhere(rlm: Rlm) -> None:
+    """--local: a provider's endpoint is refused before anything is read or sent; what sends nothing is fine."""
+    (rlm.home / "d.txt").write_text("The answer is here.\n", encoding="utf-8")
+    ran = rlm("ask", "--local", "-m", "openai/gpt-5", "q", "d.txt", env={"OPENAI_API_KEY": "sk-12345678"})
+    assert (ran.code, "not on this machine" in ran.err) == (3, True)
+    assert rlm(*OFFLINE, "--local", "What is the answer?", "d.txt").code == 0
