@@ -111,6 +111,8 @@ class Call:
     recursive: bool
     max_iterations: int
     window_chars: int
+    max_subcalls: int = 200
+    """Of the whole tree of calls."""
     landing: bool = True
 
 

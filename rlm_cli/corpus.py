@@ -24,7 +24,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -218,17 +218,6 @@ class Corpus:
         """How many newlines stand before a byte: the line it is on, from 0, headers counted."""
         block = min(byte, self.bytes) // BLOCK
         return self._block_lines[block] + self._map[block * BLOCK : min(byte, self.bytes)].count(b"\n")
-
-    def line_start(self, line: int) -> int:
-        """The byte at which a line (from 0, headers counted) begins; one past the last gives the end."""
-        if line <= 0:
-            return 0
-        if line >= self._newlines:
-            return self.bytes
-        block = bisect_left(self._block_lines, line) - 1
-        data = self._map[block * BLOCK : (block + 1) * BLOCK]
-        rest = data.split(b"\n", line - self._block_lines[block])[-1]
-        return block * BLOCK + len(data) - len(rest)
 
     def document_at(self, byte: int) -> int | None:
         """Index of the document whose text holds a byte; None in a header."""

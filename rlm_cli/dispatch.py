@@ -65,7 +65,6 @@ class Dispatch:
     ) -> None:
         self.ledger = ledger
         self.deadline = deadline
-        self.retried = 0
         self._emit = emit
         self._retries = retries
         self._request_timeout_s = request_timeout_s
@@ -97,7 +96,6 @@ class Dispatch:
                     late = f"{error}; a retry in {wait:.0f} s would come after the time limit"
                     return self.hit(Refusal(StopReason.TIMEOUT, late), call)
                 self._emit(NoticeGiven("retrying", f"waiting {wait:.0f} s: {error.message}"), call)
-                self.retried += 1
                 attempt += 1
                 await asyncio.sleep(wait)
             except RlmError as error:

@@ -202,13 +202,13 @@ class Run:
         assert self._fatal is not None
         if self._fatal.done():
             return Failed("the run is ending")
-        refusal = self.ledger.admit_subcall()
-        if refusal is not None:
-            return self._refuse(parent, refusal)
         model = self.models.named(query.model)
         if model is None:
             known = ", ".join(sorted({m.name for m in self.models.all}))
             return Failed(f"model {query.model!r} may not be used here; these may: {known}")
+        refusal = self.ledger.admit_subcall()
+        if refusal is not None:
+            return self._refuse(parent, refusal)
         try:
             if query.kind == "rlm" and parent.recursive:
                 return await self._child(parent, corpus, model, prompt, context)
@@ -353,6 +353,7 @@ class Run:
             recursive=s.max_depth > 1,
             max_iterations=s.max_iterations,
             window_chars=_window_chars(root),
+            max_subcalls=s.max_subcalls,
             landing=s.on_limit == "answer",
         )
 
@@ -375,7 +376,7 @@ class Run:
             head=head,
             tail=tail,
             lazy=chars * corpus.char_width > self.job.settings.context_memory,
-            header=corpus.header(documents[0]) if len(documents) > 1 else "",
+            header=corpus.header(documents[0]).rstrip("\n") if len(documents) > 1 else "",
         )
 
 

@@ -92,12 +92,3 @@ def test_coverage_counts_document_lines_once(corpus: Corpus) -> None:
     assert (coverage.lines_seen, coverage.documents_seen) == (3, 1)
     coverage.saw("before\n" + corpus.text() + "after\n")
     assert (coverage.lines_seen, coverage.documents_seen) == (corpus.lines, 3)
-
-
-def test_coverage_of_spans(corpus: Corpus) -> None:
-    """A slice by offsets counts without a search."""
-    coverage = Coverage(corpus, scan=0)
-    coverage.saw_span(corpus.documents[1].start, corpus.documents[1].stop)
-    assert (coverage.lines_seen, coverage.documents_seen) == (6, 1)
-    coverage.saw_span(0, corpus.chars)
-    assert (coverage.lines_seen, coverage.documents_seen) == (corpus.lines, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -189,6 +190,20 @@ def test_the_question_can_be_read_back() -> None:
     for question in ("Plain?", 'With "quotes" inside?', "Two\nlines?"):
         first = prompts.turn(a_call(question=question), ())[1].content
         assert prompts.question_of(first) == question
+
+
+@pytest.mark.parametrize("recursive", [True, False])
+def test_the_examples_are_good_code(recursive: bool) -> None:
+    """Every block of the system prompt is a program, and no slot of the text was left unfilled."""
+    system = prompts.turn(a_call(recursive=recursive, sub_chars=90_000), ())[0].content
+    blocks = re.findall(r"```repl\n(.*?)```", system, re.DOTALL)
+    assert len(blocks) == 4
+    for block in blocks:
+        compile(block, "example", "exec")
+    assert "{d.path}" in blocks[-1]
+    assert "81000" in blocks[-1]
+    assert not re.search(r"\{(kind|header|sub_chars|part|recursive|replies|subcalls)", system)
+    assert ("rlm_query(" in system) == recursive
 
 
 def test_many_documents_are_listed_as_largest_and_sample() -> None:

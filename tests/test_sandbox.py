@@ -162,7 +162,7 @@ def test_an_error_says_what_to_do(corpus: Corpus) -> None:
 ANSWERS = [
     ("FINAL('done')", "done", ()),
     ("FINAL(None)", None, ()),
-    ("x = {'a': (1, 2)}\nFINAL(x, quotes=['some words', ('a.txt', 'notice')])", {"a": [1, 2]}, (Quote("some words"), Quote("notice", "a.txt"))),
+    ("x = {'a': (1, 2)}\nFINAL(x, quotes=['thirty  days', ('a.txt', 'notice')])", {"a": [1, 2]}, (Quote("thirty  days"), Quote("notice", "a.txt"))),
     ("try:\n    FINAL(1)\nexcept Exception:\n    pass\nFINAL(2)", 1, ()),
     ("try:\n    FINAL('first')\nexcept:\n    pass\nFINAL('second')", "first", ()),
     ("def f():\n    print(FINAL('inside'))\nf()", "inside", ()),
@@ -329,6 +329,28 @@ def test_a_dead_child_is_replaced_and_the_model_is_told(corpus: Corpus) -> None:
         assert why in (died.lost or ""), (code, died)
         assert "variables are gone" in (died.lost or "")
         assert (after.stdout, after.lost) == ("(2, False)\n", None)
+
+
+def test_a_quote_that_is_not_there_comes_back_once(corpus: Corpus) -> None:
+    """The model learns which one and how much of it is there; the answer is kept meanwhile; then it is taken as it is."""
+    final = "FINAL('Thirty', quotes=['notice', ('a.txt', 'notice of thirty WEEKS or so')])"
+    refused, draft, taken = run(corpus, final, "1", final)
+    assert (refused.answer, refused.draft) == (None, "Thirty")
+    assert "quote 2 is not in the documents: “notice of thirty WEEKS or so”." in (refused.error or "")
+    assert "as far as “notice of thirty”" in (refused.error or "")
+    assert draft.draft == "Thirty"
+    assert taken.answer is not None
+    assert taken.answer.quotes[1] == Quote("notice of thirty WEEKS or so", "a.txt")
+
+    async def child() -> Output:
+        place = sandbox()
+        try:
+            repl = await place.open(corpus, [Span(0, 100)], Model())
+            return await repl.execute(final)
+        finally:
+            await place.close()
+
+    assert asyncio.run(child()).answer is not None  # its parent quotes for itself
 
 
 def test_real_names_come_back(corpus: Corpus) -> None:

@@ -91,9 +91,11 @@ class Docs(Sequence[Doc]):
     def _named(self, path: str) -> Doc:
         paths = self._paths()
         if path not in paths:
-            close = [other for other in paths if other.endswith("/" + path)][:3]
+            close = [other for other in paths if other.endswith("/" + path)]
+            if len(close) == 1:
+                return self[paths[close[0]]]
             close = close or get_close_matches(path, paths, 3, 0.5)
-            hint = f"; close: {', '.join(map(repr, close))}" if close else ""
+            hint = f"; close: {', '.join(map(repr, close[:3]))}" if close else ""
             raise KeyError(f"no document {path!r}{hint}")
         return self[paths[path]]
 

@@ -78,7 +78,8 @@ def _build(link: Link, settings: dict[str, Any]) -> tuple[Any, Any]:
     from rlm_cli.sandbox.repl import Repl
     from rlm_cli.sandbox.subcalls import Subcalls
 
-    names, lazy, locate = _corpus_names(settings)
+    importlib.import_module("rlm_cli.quotes")  # wanted once no file can be opened any more
+    documents = _Documents(settings)
 
     def publish(results: list[Any]) -> None:
         repl.namespace["_results"] = results
@@ -86,32 +87,41 @@ def _build(link: Link, settings: dict[str, Any]) -> tuple[Any, Any]:
     def on_code(running: bool) -> None:
         link.interruptible = running
 
-    subcalls = Subcalls(link, lazy, locate, publish)
+    subcalls = Subcalls(link, documents.lazy, documents.locate, publish)
     preset = {name: sys.modules[name] for name in PRESET}
-    repl = Repl({**names, **subcalls.names()}, preset, on_code)
+    repl = Repl({**documents.names, **subcalls.names()}, preset, on_code, documents.objection)
     return repl, subcalls
 
 
-def _corpus_names(settings: dict[str, Any]) -> tuple[dict[str, Any], type, Any]:
-    """`context`, `docs`, `re`; the class of lazy texts; and the search for a plain text in the corpus."""
-    from rlm_cli import lazy
-    from rlm_cli.corpus import Corpus
+class _Documents:
+    """What the REPL has of the corpus: `names` (`context`, `docs`, `re`) and two searches of its own."""
 
-    if settings["corpus"] is None:
-        return {"context": "", "docs": [], "re": sys.modules["re"]}, lazy.Text, lambda text: None
-    corpus = Corpus.open(settings["corpus"])
-    spans = settings["spans"] and tuple((start, stop) for start, stop in settings["spans"])
+    def __init__(self, settings: dict[str, Any]) -> None:
+        from rlm_cli import lazy
+        from rlm_cli.corpus import Corpus
 
-    def locate(text: str) -> tuple[int, int] | None:
-        start = corpus.find(text)
+        self.lazy = lazy.Text
+        self.names: dict[str, Any] = {"context": "", "docs": [], "re": sys.modules["re"]}
+        self._corpus: Corpus | None = None
+        self._spans = settings["spans"] and tuple((start, stop) for start, stop in settings["spans"])
+        if settings["corpus"] is not None:
+            self._corpus = Corpus.open(settings["corpus"])
+            self.names = {
+                "context": lazy.view(self._corpus, self._spans, settings["context_memory"]),
+                "docs": lazy.Docs(self._corpus, self._spans),
+                "re": lazy.re,
+            }
+
+    def locate(self, text: str) -> tuple[int, int] | None:
+        """Where a plain text stands in the corpus, in characters."""
+        start = self._corpus.find(text) if self._corpus is not None else -1
         return None if start < 0 else (start, start + len(text))
 
-    names = {
-        "context": lazy.view(corpus, spans, settings["context_memory"]),
-        "docs": lazy.Docs(corpus, spans),
-        "re": lazy.re,
-    }
-    return names, lazy.Text, locate
+    def objection(self, quotes: list[list[str | None]]) -> str:
+        """What there is to say against the quotes of an answer. A child answers its parent, who quotes for itself."""
+        from rlm_cli import quotes as search
+
+        return "" if self._corpus is None or self._spans else search.objection(self._corpus, quotes)
 
 
 def _lock(link: Link, settings: dict[str, Any], parent: int, harden: Any) -> None:

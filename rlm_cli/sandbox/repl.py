@@ -42,6 +42,12 @@ class Final(BaseException):
     """Raised by FINAL: the cell has handed over its answer."""
 
 
+class QuoteNotFound(Exception):
+    """Said once to who hands over a quote that is not in the documents."""
+
+    __module__ = "builtins"  # tracebacks then show the bare name
+
+
 class OutOfMemory(Exception):
     """Memory is short even with the variables of the cell dropped: this process is of no more use."""
 
@@ -62,8 +68,15 @@ class Finished:
 class Repl:
     """One namespace and the cells that run in it."""
 
-    def __init__(self, names: Mapping[str, Any], preset: Mapping[str, Any], on_code: Callable[[bool], None]) -> None:
-        """`names` are put back before each cell, `preset` are bound once; `on_code` is told when model code runs."""
+    def __init__(
+        self,
+        names: Mapping[str, Any],
+        preset: Mapping[str, Any],
+        on_code: Callable[[bool], None],
+        objection: Callable[[list[list[str | None]]], str],
+    ) -> None:
+        """`names` are put back before each cell, `preset` are bound once; `on_code` is told when model code runs;
+        `objection` says what is wrong with the quotes of an answer, if anything."""
         self.printed = Printed()
         self._on_code = on_code
         module = types.ModuleType("__main__")
@@ -76,6 +89,9 @@ class Repl:
         self._given = {**module.__dict__, **preset, **self._names}
         self.namespace.update(preset)
         self._final: tuple[str, list[list[str | None]]] | None = None
+        self._objection = objection
+        self._refused = ""
+        """The answer, as JSON, that was sent back for its quotes: it stands if no other comes."""
         self._cells = 0
         self._ballast: bytearray | None = bytearray(BALLAST)
         sys.stdout = sys.stderr = self.printed
@@ -104,9 +120,18 @@ class Repl:
         return self._finished(error, shapes)
 
     def final(self, value: Any = None, quotes: Any = ()) -> None:
-        """FINAL(value, quotes=[…]): hand over the answer and end the work."""
+        """FINAL(value, quotes=[…]): hand over the answer and end the work.
+
+        Raises `QuoteNotFound`, once, for a quote that is not in the documents: a slip is mended by who made it.
+        """
         handed = as_json(value), read_quotes(quotes)
         if self._final is None:
+            if not self._refused and (wrong := self._objection(handed[1])):
+                self._refused = handed[0]
+                raise QuoteNotFound(
+                    f"{wrong} White space does not matter, nor do case and typographic marks. Copy quotes from the text"
+                    " by code, or leave out what is not there, and call FINAL again: then it is taken as it is."
+                )
             self._final = handed
         raise Final
 
@@ -195,6 +220,7 @@ class Repl:
         finished.variables = [item for item in self._shapes().items() if shapes.get(item[0]) != item[1]]
         del finished.variables[SHOWN_VARIABLES:]
         if self._final is None:
+            finished.draft = self._refused
             self._read_answer(finished)
         if self._final is not None:
             finished.answer, finished.quotes = self._final
@@ -217,7 +243,7 @@ class Repl:
     def _shapes(self) -> dict[str, str]:
         shapes = {}
         for name, value in list(self.namespace.items()):
-            if self._is_own(name, value) and not isinstance(value, types.ModuleType):
+            if self._is_own(name, value) and not _is_imported(value):
                 shapes[name] = described(value)
         return shapes
 
@@ -250,6 +276,13 @@ class Repl:
     def _thread_failed(self, hook: threading.ExceptHookArgs) -> None:
         if hook.exc_value is not None and not isinstance(hook.exc_value, (Final, SystemExit)):
             self.printed.write(f"in a thread: {self._report(hook.exc_value)}\n")
+
+
+def _is_imported(value: Any) -> bool:
+    """A module, or a class or function of one: no news to who imported it."""
+    if isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
+        return value.__module__ != "__main__"
+    return isinstance(value, types.ModuleType)
 
 
 class _Shown(str):

@@ -1,0 +1,239 @@
+"""Where words stand in the corpus: word for word, or but for case, typography, hyphenation and emphasis.
+
+Words match when they stand in a document one after the other, white space apart. The search runs over the mapped
+bytes: the longest word is an anchor for `bytes.find`, and only where it stands the whole quote is tried, so a quote
+costs one pass over the corpus and a hostile one cannot make a regular expression explode: words are escaped and joined
+by runs of white space, nothing else. If they are nowhere, a second, tolerant search folds case, typographic characters,
+ligatures, hyphenation and Markdown emphasis, around anchors again; worst case three anchors in four spellings, twelve
+passes. Folding the whole corpus was rejected: 1 GB takes minutes.
+
+Loaded by host and REPL alike: standard library only, and of this package only `corpus`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .corpus import Corpus
+
+LONGEST_QUOTE = 20_000
+"""Characters of a quote that are looked for; a longer one is not a quote."""
+LEAST_QUOTE = 3
+"""Characters, white space apart, that are worth looking for."""
+MOST_MATCHES = 1_000
+MOST_CANDIDATES = 5_000
+"""Places of one anchor that the tolerant search folds."""
+_SPACE = rb"(?:[\s\x1c-\x1f]|\xc2[\x85\xa0]|\xe1\x9a\x80|\xe2\x80[\x80-\x8a\xa8\xa9\xaf]|\xe2\x81\x9f|\xe3\x80\x80)"
+_FAMILIES = ("case", "typographic characters", "hyphenation", "emphasis marks")
+_TYPOGRAPHIC = {
+    **dict.fromkeys("‘’‚‛′`´", "'"),
+    **dict.fromkeys("“”„‟″«»", '"'),
+    **dict.fromkeys("‐‑‒–—―−", "-"),
+    **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff", ""),
+    "…": "...",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Bytes [start, stop) of the corpus, within the text of one document."""
+
+    document: int
+    start: int
+    stop: int
+
+
+def find(corpus: Corpus, text: str, path: str | None = None) -> tuple[list[Hit], str | None]:
+    """Where the words of `text` stand, `MOST_MATCHES` at most, and what had to be folded (None: nothing).
+
+    A path that names one document (whole, or by its last parts) is looked in first; elsewhere only when they are not
+    there. Never raises for what a model wrote.
+    """
+    words = text.encode("utf-8", "replace").decode().split()
+    if len("".join(words)) < LEAST_QUOTE or len(text) > LONGEST_QUOTE:
+        return [], None
+    hinted = _hinted(corpus, path) if path else None
+    ranges = ([hinted] if hinted else []) + [(0, corpus.bytes)]
+    for low, high in ranges:
+        if hits := _exact(corpus, words, low, high):
+            return hits, None
+    for low, high in ranges:
+        if hits := _tolerant(corpus, " ".join(words), low, high):
+            return hits, _difference(corpus, hits[0], " ".join(words))
+    return [], None
+
+
+def objection(corpus: Corpus, quotes: Sequence[Sequence[str | None]]) -> str:
+    """What to say about the first of these [path or None, text] pairs that is not in the documents; "" for none."""
+    for n, (path, text) in enumerate(quotes, 1):
+        if text is not None and not find(corpus, text, path)[0]:
+            there = beginning(corpus, text)
+            hint = f" Its beginning is there, as far as “{there[-200:]}”, but not what follows." if there else ""
+            return f"quote {n} is not in the documents: “{text[:200]}”.{hint}"
+    return ""
+
+
+def beginning(corpus: Corpus, text: str) -> str:
+    """The longest run of the first words of `text` that stands somewhere, word for word; "" under three words."""
+    words = text.encode("utf-8", "replace").decode()[:LONGEST_QUOTE].split()
+    low, high = 0, len(words)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _exact(corpus, words[:middle], 0, corpus.bytes, most=1):
+            low = middle
+        else:
+            high = middle - 1
+    return " ".join(words[:low]) if low >= 3 else ""
+
+
+def _hinted(corpus: Corpus, path: str) -> tuple[int, int] | None:
+    """Bytes of the one document a model means by `path`."""
+    wanted = path.strip().removeprefix("./")
+    found = [d for d in corpus.documents if d.path == wanted or d.path == path]
+    found = found or [d for d in corpus.documents if d.path.endswith("/" + wanted)]
+    return (found[0].start_byte, found[0].stop_byte) if len(found) == 1 else None
+
+
+def _exact(corpus: Corpus, words: list[str], low: int, high: int, most: int = MOST_MATCHES) -> list[Hit]:
+    """Where the words stand in a row, white space apart."""
+    encoded = [word.encode() for word in words]
+    anchor = max(range(len(encoded)), key=lambda index: len(encoded[index]))
+    gap = _SPACE + rb"{1,200}"
+    after = re.compile(gap.join(re.escape(word) for word in encoded[anchor:]))
+    # The part before the anchor is read backwards: it ends where the anchor begins.
+    before = re.compile(gap.join(re.escape(word) for word in encoded[:anchor]) + gap + rb"\Z") if anchor else None
+    reach = sum(map(len, encoded)) + 200 * 3 * len(encoded)
+    hits: list[Hit] = []
+    for at in _places(corpus, encoded[anchor], low, high):
+        tail = after.match(corpus.read(at, at + reach))
+        if tail is None:
+            continue
+        start = at
+        if before is not None:
+            floor = max(0, at - reach)
+            head = corpus.read(floor, at)
+            start = _ending(before, head, encoded[0])
+            if start < 0:
+                continue
+            start += floor
+        hit = _within(corpus, start, at + tail.end())
+        if hit is not None and low <= hit.start and hit.stop <= high and (not hits or hit.start >= hits[-1].stop):
+            hits.append(hit)
+            if len(hits) >= most:
+                break
+    return hits
+
+
+def _ending(pattern: re.Pattern[bytes], head: bytes, first: bytes) -> int:
+    """Where the nearest match begins that ends with `head`; -1 without one. Tries only places of the first word."""
+    at, tries = len(head), 0
+    while (at := head.rfind(first, 0, at + len(first) - 1)) >= 0 and tries < 64:
+        if pattern.match(head, at):
+            return at
+        tries += 1
+    return -1
+
+
+def _places(corpus: Corpus, needle: bytes, low: int, high: int) -> Iterator[int]:
+    while (found := corpus.find_bytes(needle, low, high)) >= 0:
+        yield found
+        low = found + 1
+
+
+def _within(corpus: Corpus, start: int, stop: int) -> Hit | None:
+    """The document that holds all of [start, stop): headers are not evidence."""
+    index = corpus.document_at(start)
+    if index is None or stop > corpus.column("stop_byte")[index]:
+        return None
+    return Hit(index, start, stop)
+
+
+def _tolerant(corpus: Corpus, quote: str, low: int, high: int) -> list[Hit]:
+    """Where the quote stands but for case, typography, hyphenation and emphasis."""
+    wanted, _ = fold(quote)
+    if len(wanted) < 3:
+        return []
+    for anchor in _anchors(wanted):
+        hits: dict[tuple[int, int], Hit] = {}
+        spellings = dict.fromkeys((anchor, anchor.capitalize(), anchor.upper(), anchor.title()))
+        for spelling in spellings:
+            for tries, at in enumerate(_places(corpus, spelling.encode(), low, high)):
+                if tries >= MOST_CANDIDATES or len(hits) >= MOST_MATCHES:
+                    break
+                hit = _around(corpus, wanted, at, low, high)
+                if hit is not None:
+                    hits[hit.start, hit.stop] = hit
+        if hits:
+            return [hits[key] for key in sorted(hits)]
+    return []
+
+
+def _anchors(folded: str) -> list[str]:
+    """Up to three words to look for: long, and without the letter pairs that fonts join."""
+    words = sorted(set(re.findall(r"\w{3,}", folded)) or set(re.findall(r"\w+", folded)), key=len, reverse=True)
+    plain = [word for word in words if not re.search("f[fil]|ss|ae|oe", word)] or words
+    return [word if word.isascii() else word[:6] for word in plain[:3]]
+
+
+def _around(corpus: Corpus, wanted: str, at: int, low: int, high: int) -> Hit | None:
+    """The folded quote in the neighbourhood of a byte."""
+    reach = 6 * len(wanted) + 400
+    document = corpus.document_at(at)
+    if document is None:
+        return None
+    floor = max(low, at - reach, corpus.column("start_byte")[document])
+    while corpus.read(floor, floor + 1)[0] & 0xC0 == 0x80:
+        floor += 1
+    text = corpus.read(floor, min(high, at + reach, corpus.column("stop_byte")[document])).decode("utf-8", "ignore")
+    folded, places = fold(text)
+    anchor = bisect_left(places, len(corpus.read(floor, at).decode("utf-8", "ignore")))
+    found = folded.find(wanted, max(0, anchor - len(wanted)))
+    if found < 0 or found > anchor:
+        return None
+    begin, end = places[found], places[found + len(wanted) - 1] + 1
+    start = floor + len(text[:begin].encode())
+    return Hit(document, start, start + len(text[begin:end].encode()))
+
+
+def _difference(corpus: Corpus, hit: Hit, quote: str) -> str:
+    """In a few words, what had to be folded."""
+    found = corpus.read(hit.start, hit.stop).decode("utf-8", "replace")
+    needed = [family for family in _FAMILIES if fold(found, family)[0] != fold(quote, family)[0]]
+    return ", ".join(needed) or "typographic characters"
+
+
+def fold(text: str, skip: str = "") -> tuple[str, list[int]]:
+    """The text as the tolerant search compares it, and for each of its characters where it came from.
+
+    `skip` leaves out one of `_FAMILIES`. White space runs become one space, ends are trimmed.
+    """
+    dropped: set[int] = set()
+    if skip != "emphasis marks":
+        dropped.update(m.start() for m in re.finditer(r"[*`~]|(?<!\w)_|_(?!\w)", text))
+    if skip != "hyphenation":
+        dropped.update(m.start() for m in re.finditer("\u00ad", text))
+        for match in re.finditer(r"(?<=[^\W\d])[-‐‑]\s*(?=[^\W\d])", text):
+            dropped.update(range(match.start(), match.end()))
+    folded: list[str] = []
+    places: list[int] = []
+    for at, char in enumerate(text):
+        if at in dropped:
+            continue
+        piece = " " if char.isspace() else char
+        if skip != "typographic characters":
+            piece = _TYPOGRAPHIC.get(piece, piece) if len(piece) == 1 else piece
+            piece = unicodedata.normalize("NFKC", piece)
+        if skip != "case":
+            piece = piece.casefold()
+        if piece == " " and (not folded or folded[-1] == " "):
+            continue
+        folded.extend(piece)
+        places.extend([at] * len(piece))
+    if folded and folded[-1] == " ":
+        folded.pop()
+        places.pop()
+    return "".join(folded), places
