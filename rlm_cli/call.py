@@ -47,15 +47,17 @@ class Output:
     `stdout` is head + tail of what was printed, `omitted_chars` what was left out between them. `error`: the
     traceback's last lines, None when the cell ended well. `variables`: names the cell bound newly or rebound to
     another type or length, each with both (`"list, 12 items"`). `draft`: the content of a mapping named `answer`
-    that is not ready yet.
-    `refused`: a limit refused a sub-call (or the cell itself) while it ran. `lost`: the REPL had to be replaced; one
-    line that says what happened and what is gone. `used`: share of the tightest limit that is spent, in fixed steps.
+    that is not ready yet. `held`: an answer that was sent back for a quote that is not there; it stands if no other
+    comes. `refused`: a limit refused a sub-call (or the cell itself) while it ran. `lost`: the REPL had to be replaced;
+    one line that says what happened and what is gone. `used`: share of the tightest limit that is spent, in fixed
+    steps.
     """
 
     stdout: str = ""
     omitted_chars: int = 0
     error: str | None = None
     answer: Handover | None = None
+    held: Handover | None = None
     variables: tuple[tuple[str, str], ...] = ()
     draft: Any = None
     refused: Refusal | None = None

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from typing import Any
 
 from . import prompts, reply
-from .call import Call, Complete, Completion, Execute, Output, Turn
+from .call import Call, Complete, Completion, Execute, Handover, Output, Turn
 from .errors import LimitReached
 from .ledger import Refusal, StopReason
 from .result import Answer
@@ -29,6 +29,7 @@ def converse(call: Call) -> Conversation:
     Raises `LimitReached` when a limit ends it and `call.landing` is off.
     """
     trajectory: tuple[Turn, ...] = ()
+    held: Answer | None = None
     idle = 0
     stop = Refusal(StopReason.MAX_ITERATIONS, f"the limit of {call.max_iterations} iterations is reached")
     for _ in range(call.max_iterations):
@@ -44,13 +45,17 @@ def converse(call: Call) -> Conversation:
         if output is not None:
             idle = 0
             if output.answer is not None:
-                return _handed_over(output, StopReason.FINAL)
+                return _handed_over(output.answer, output.refused, StopReason.FINAL)
+            if output.held is not None:
+                held = _handed_over(output.held, output.refused, StopReason.FINAL)
             if output.refused is not None:
                 stop = output.refused
                 break
         elif (idle := idle + 1) > NUDGES:
             stop = Refusal(StopReason.NO_PROGRESS, f"{idle} replies in a row held no code and no answer")
             break
+    if held is not None:
+        return held
     if not call.landing:
         raise LimitReached(stop.reason, stop.message)
     return (yield from land(call, trajectory, stop))
@@ -71,8 +76,9 @@ def land(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> Conversatio
         if parsed.code is not None:
             output = yield from _execute(Execute(parsed.code, subcalls=False))
             trajectory = (*trajectory, Turn(parsed, output))
-            if output.answer is not None:
-                return _handed_over(output, stop.reason)
+            handed = output.answer or output.held
+            if handed is not None:
+                return _handed_over(handed, output.refused, stop.reason)
         messages = prompts.landing_words(call, trajectory, stop)
         completion = yield from _complete(Complete(messages, "landing"))
         if isinstance(completion, Completion) and completion.text.strip():
@@ -81,11 +87,9 @@ def land(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> Conversatio
     return _left_over(trajectory, stop.reason)
 
 
-def _handed_over(output: Output, otherwise: StopReason) -> Answer:
+def _handed_over(handed: Handover, refused: Refusal | None, otherwise: StopReason) -> Answer:
     """The answer of a cell; one in which a sub-call was refused is partial, whatever else happened."""
-    assert output.answer is not None
-    reason = output.refused.reason if output.refused is not None else otherwise
-    return Answer(output.answer.value, output.answer.quotes, reason)
+    return Answer(handed.value, handed.quotes, refused.reason if refused is not None else otherwise)
 
 
 def _left_over(trajectory: tuple[Turn, ...], reason: StopReason) -> Answer:

@@ -17,7 +17,7 @@ from typing import Any
 
 from . import loop, prompts, reply
 from .builder import CorpusBuilder
-from .call import Call, Complete, Completion, Entry, Execute, Message, Output, Preview, Purpose
+from .call import Call, Complete, Completion, Entry, Execute, Handover, Message, Output, Preview, Purpose
 from .corpus import Corpus
 from .dispatch import OUT_OF_TIME, OUTPUT_LIMIT, Deadline, Dispatch
 from .errors import ConfigError, LimitReached, ModelError, RlmError
@@ -136,6 +136,7 @@ class Run:
         conversation = loop.converse(call)
         effect = next(conversation)
         iteration = 0
+        held: Handover | None = None
         try:
             while True:
                 match effect:
@@ -148,7 +149,14 @@ class Run:
                         )
                     case Execute(code, subcalls):
                         sent = await self._execute(call, repl, code, subcalls)
+                        held = sent.held or held
                 effect = conversation.send(sent)
+        except ModelError as error:
+            if held is None:
+                raise
+            # An answer that was reached is never thrown away.
+            self.emit(NoticeGiven("answer_kept", f"the answer is the one with an unfound quote: {error}"), call.address)
+            return Answer(held.value, held.quotes)
         except StopIteration as stop:
             answer: Answer = stop.value
             if answer.partial:

@@ -85,7 +85,8 @@ def test_a_question_is_answered_with_a_located_quote(rlm: Rlm, write: Write, tmp
 def test_json_has_every_key(rlm: Rlm, write: Write, tmp_path: Path) -> None:
     """`--json` is one object with the keys of rlm.result/1, and the trace ends with the same object."""
     write("a.txt", ACME)
-    with ScriptedServer(script(block('FINAL("x [1]", quotes=["thirty days", "nowhere at all"])'))) as server:
+    final = block('FINAL("x [1]", quotes=["thirty days", "nowhere at all"])')
+    with ScriptedServer(script(final, final)) as server:
         code, out, _ = ask(rlm, server, "--mode", "rlm", "--json", "Q?", "docs/a.txt", cwd=tmp_path)
     result = result_of(out)
     assert set(result) == RESULT_KEYS
@@ -101,6 +102,17 @@ def test_json_has_every_key(rlm: Rlm, write: Write, tmp_path: Path) -> None:
     assert trace[-1]["result"] == result
     assert [event["seq"] for event in trace] == list(range(len(trace)))
     assert json.loads((Path(result["trace"]).parent / "result.json").read_text()) == result
+
+
+def test_an_answer_that_was_reached_is_kept(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """A quote that is not there comes back to the model; when it cannot be asked any more, its answer stands."""
+    write("a.txt", ACME)
+    final = block('FINAL("x [1]", quotes=["thirty weeks of notice"])')
+    with ScriptedServer(script(final, Reply("no", status=400))) as server:
+        code, out, err = ask(rlm, server, "--mode", "rlm", "Q?", "docs/a.txt", cwd=tmp_path)
+    assert (code, out) == (0, "x [1]\n\n[1] not found in the documents  “thirty weeks of notice”\n")
+    assert "quote 1 is not in the documents" in server.requests[1].prompt
+    assert "unfound quote" in err
 
 
 def test_jsonl_streams_the_trace(rlm: Rlm, write: Write, tmp_path: Path) -> None:

@@ -173,6 +173,20 @@ def test_no_two_user_messages_in_a_row() -> None:
             assert all(message.content for message in effect.messages)
 
 
+HELD = Output(error="QuoteNotFound", held=Handover("Thirty", (Quote("thirty weeks"),)))
+
+
+@pytest.mark.parametrize(
+    "after", [[BUDGET], ["no code here"] * (NUDGES + 1), [code("print(1)"), Output(refused=BUDGET)]]
+)
+def test_an_answer_that_was_sent_back_stands_if_no_other_comes(after: list[str | Output | Refusal]) -> None:
+    """A quote that is not there costs a reply, never the answer; a better answer takes its place."""
+    answer, _ = play(a_call(), [code("FINAL('Thirty')"), HELD, *after])
+    assert answer == Answer("Thirty", (Quote("thirty weeks"),))
+    mended, _ = play(a_call(), [code("FINAL('Thirty')"), HELD, code("FINAL('30')"), Output(answer=Handover("30"))])
+    assert mended == Answer("30")
+
+
 def test_old_outputs_are_shortened_near_the_window() -> None:
     """The history stays within the window; the newest output stays whole."""
     sent: list[str | Output] = []

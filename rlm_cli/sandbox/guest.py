@@ -160,6 +160,7 @@ def _serve(link: Link, repl: Any, subcalls: Any) -> None:
                 "omitted": done.omitted,
                 "variables": done.variables,
                 "quotes": done.quotes,
+                "held": done.held,
             }
             link.send("done", fields, (done.stdout, done.error, done.answer, done.draft))
         except (OutOfMemory, MemoryError):

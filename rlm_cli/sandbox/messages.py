@@ -44,6 +44,7 @@ class Done:
     omitted: int
     error: str | None
     answer: Handover | None
+    held: bool
     variables: tuple[tuple[str, str], ...]
     draft: Any
 
@@ -95,7 +96,8 @@ def read_done(frame: Frame) -> Done:
     handover = Handover(answer[0], tuple(_quote(quote) for quote in quotes)) if answer else None
     draft = _json(frame, 3)
     shown = tuple(_pair(variable) for variable in variables[:MAX_VARIABLES])
-    return Done(stdout, omitted, error or None, handover, shown, draft[0] if draft else None)
+    held = frame.fields.get("held") is True
+    return Done(stdout, omitted, error or None, handover, held, shown, draft[0] if draft else None)
 
 
 def _json(frame: Frame, index: int) -> tuple[Any] | None:

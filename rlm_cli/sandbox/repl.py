@@ -61,6 +61,8 @@ class Finished:
     error: str = ""
     answer: str = ""
     quotes: list[list[str | None]] = field(default_factory=list)
+    held: bool = False
+    """The answer was sent back for its quotes: it stands if no other comes."""
     variables: list[tuple[str, str]] = field(default_factory=list)
     draft: str = ""
 
@@ -89,9 +91,9 @@ class Repl:
         self._given = {**module.__dict__, **preset, **self._names}
         self.namespace.update(preset)
         self._final: tuple[str, list[list[str | None]]] | None = None
+        self._held: tuple[str, list[list[str | None]]] | None = None
         self._objection = objection
-        self._refused = ""
-        """The answer, as JSON, that was sent back for its quotes: it stands if no other comes."""
+        self._objected = False
         self._cells = 0
         self._ballast: bytearray | None = bytearray(BALLAST)
         sys.stdout = sys.stderr = self.printed
@@ -126,8 +128,8 @@ class Repl:
         """
         handed = as_json(value), read_quotes(quotes)
         if self._final is None:
-            if not self._refused and (wrong := self._objection(handed[1])):
-                self._refused = handed[0]
+            if not self._objected and (wrong := self._objection(handed[1])):
+                self._objected, self._held = True, handed
                 raise QuoteNotFound(
                     f"{wrong} White space does not matter, nor do case and typographic marks. Copy quotes from the text"
                     " by code, or leave out what is not there, and call FINAL again: then it is taken as it is."
@@ -178,7 +180,7 @@ class Repl:
 
     def _restore(self) -> None:
         """The real names back in their places; `builtins` as they were."""
-        self._final = None
+        self._final = self._held = None
         self._restore_builtins()
         self.namespace.update(self._names)
         self.namespace["__builtins__"] = self._live_builtins
@@ -220,10 +222,11 @@ class Repl:
         finished.variables = [item for item in self._shapes().items() if shapes.get(item[0]) != item[1]]
         del finished.variables[SHOWN_VARIABLES:]
         if self._final is None:
-            finished.draft = self._refused
             self._read_answer(finished)
-        if self._final is not None:
-            finished.answer, finished.quotes = self._final
+        handed = self._final or self._held
+        if handed is not None:
+            finished.answer, finished.quotes = handed
+            finished.held = self._final is None
         return finished
 
     def _read_answer(self, finished: Finished) -> None:
