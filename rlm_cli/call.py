@@ -81,10 +81,12 @@ class Preview:
     """What a model is told of its context before it looks: documents, size, head and tail.
 
     `entries` are all documents or a sample of `documents`; `lazy`: `context` is a lazy text, not a plain `str`.
-    `header` is an example of the line before each document, empty when there is one document only.
+    `header` is an example of the line before each document, empty when there is one document only. `distinct`: how many
+    of the documents are different files.
     """
 
     documents: int
+    distinct: int
     entries: tuple[Entry, ...]
     chars: int
     lines: int

@@ -14,8 +14,10 @@ from __future__ import annotations
 from .call import Call, Entry, Message, Output, Preview, Turn
 from .ledger import Refusal
 
-SHOWN_ENTRIES = 100
-"""Documents listed in the first message: the largest, and a sample of the rest in order."""
+MOST_ENTRIES = 100
+"""Documents listed in the first message."""
+SHOWN_ENTRIES = 40
+"""Of more than those: the largest, and a sample of the rest in order."""
 SHOWN_EDGE = 1_000
 """Characters of the context's head and of its tail in the first message."""
 OLD_OUTPUT = 300
@@ -26,7 +28,8 @@ QUESTION_MARK = "Question: "
 """Before the question at the end of a prompt with a text."""
 
 _SYSTEM = """You answer a question about documents that are too long to read at once, by writing Python for a REPL.
-The documents are in the REPL; you see only what your code prints. Variables live on from one reply to the next.
+The documents are in the REPL; you see only what your code prints. Variables live on from one reply to the next, those of a block
+that failed too.
 
 In the REPL:
 - `docs`: the documents in order, `docs[0]` or `docs["path"]`: `.path`, `.text`, `.chars`, `.lines` (list, without line ends), `.pages` (list, for PDFs; page 1 is `.pages[0]`).
@@ -37,8 +40,9 @@ In the REPL:
   batch the answers that came are in `_results`, and the same batch again asks only the failed ones.
 {recursive}- `SHOW_VARS()`: the variables you have made.
 - `FINAL(value, quotes=[...])`: hands over the answer and ends the work. `value` is what the user reads: text (or a number, list, dict). Each quote is
-  `("path", words)`, a sentence or two that prove a statement, copied from that document by code; `[1]` in the text refers to the first quote. Quotes are looked up
-  (white space does not matter), and their line or page is found for you. `FINAL(None)` means: the documents do not say.
+  `("path", words)`, a sentence or two that prove a statement, copied from that document by code; `[1]` in the text refers to the first quote. In a long list, one
+  quote for each item or group. Quotes are looked up (white space, case and typographic marks apart; never shorten one with "..."), and their line or page is found
+  for you. `FINAL(None)` means: the documents do not say; search other words for it before. If they say something near, say that in text.
 - The standard library (re, json, csv, collections, …). No files, no network, no other packages.
 
 How to work:
@@ -51,7 +55,7 @@ How to work:
 5. Numbers, names and lists go into the answer from variables: what is typed from memory is where mistakes come from.
 6. If the question can be read in two ways, say which you took. Answer in its language.
 
-You have at most {replies} replies and {subcalls} sub-calls; most questions take few.
+You have at most {replies} replies and {subcalls} sub-calls, which can read some {reach:,} characters; most questions take few.
 
 Reply with a few lines of thought and then one block:
 ```repl
@@ -68,7 +72,8 @@ for d in docs:
 and in the next reply, once the passage was read:
 ```repl
 passage = re.search(r"a notice period of [^.]*", docs["acme.txt"].text)[0]
-FINAL("Thirty days [1].", quotes=[("acme.txt", passage)])
+answer = "Thirty days [1]."
+FINAL(answer, quotes=[("acme.txt", passage)])
 ```
 Example, aggregation: read everything in parts that say where they come from.
 ```repl
@@ -156,7 +161,7 @@ def question_of(text: str) -> str | None:
 
 def chosen(entries: list[Entry]) -> tuple[Entry, ...]:
     """The documents to list when there are many: half the places for the largest, half evenly through the rest."""
-    if len(entries) <= SHOWN_ENTRIES:
+    if len(entries) <= MOST_ENTRIES:
         return tuple(entries)
     largest = set(sorted(range(len(entries)), key=lambda i: -entries[i].chars)[: SHOWN_ENTRIES // 2])
     rest = [i for i in range(len(entries)) if i not in largest]
@@ -178,20 +183,24 @@ def _opening(call: Call) -> tuple[Message, ...]:
         header = (
             f" Each document is preceded by a line like `{preview.header}`; such lines are not part of any document."
         )
+    part = call.sub_chars // 10 * 9
     system = _SYSTEM.format(
         kind=kind,
         header=header,
         sub_chars=call.sub_chars,
-        part=max(call.sub_chars // 10 * 9, 1),
+        part=part,
         recursive=_RECURSIVE if call.recursive else "",
         replies=call.max_iterations,
         subcalls=call.max_subcalls,
+        reach=call.max_subcalls * part,
     )
     return Message("system", system), Message("user", _first(call, preview))
 
 
 def _first(call: Call, preview: Preview) -> str:
-    parts = [f"{_count(preview.documents, 'document')}, {preview.chars:,} characters, {preview.lines:,} lines:"]
+    several = f" ({preview.distinct:,} distinct texts)" if preview.distinct < preview.documents else ""
+    size = f"{preview.chars:,} characters, {preview.lines:,} lines"
+    parts = [f"{_count(preview.documents, 'document')}{several}, {size}:"]
     for entry in preview.entries:
         pages = f", {_count(entry.pages, 'page')}" if entry.pages else ""
         parts.append(f"  {entry.path}  {entry.chars:,} characters, {_count(entry.lines, 'line')}{pages}")

@@ -24,6 +24,8 @@ LONGEST_QUOTE = 20_000
 """Characters of a quote that are looked for; a longer one is not a quote."""
 LEAST_QUOTE = 3
 """Characters, white space apart, that are worth looking for."""
+MOST_CHECKED, MOST_NAMED = 500, 10
+"""Quotes of an answer that are looked for before it is taken; those that are named."""
 MOST_MATCHES = 1_000
 MOST_CANDIDATES = 5_000
 """Places of one anchor that the tolerant search folds."""
@@ -68,13 +70,21 @@ def find(corpus: Corpus, text: str, path: str | None = None) -> tuple[list[Hit],
 
 
 def objection(corpus: Corpus, quotes: Sequence[Sequence[str | None]]) -> str:
-    """What to say about the first of these [path or None, text] pairs that is not in the documents; "" for none."""
-    for n, (path, text) in enumerate(quotes, 1):
-        if text is not None and not find(corpus, text, path)[0]:
-            there = beginning(corpus, text)
-            hint = f" Its beginning is there, as far as “{there[-200:]}”, but not what follows." if there else ""
-            return f"quote {n} is not in the documents: “{text[:200]}”.{hint}"
-    return ""
+    """Which of these [path or None, text] pairs are not in the documents, a line each with how much of it is; "" for
+    none. Looks at `MOST_CHECKED` at most."""
+    missing = [
+        (n, text)
+        for n, (path, text) in enumerate(quotes[:MOST_CHECKED], 1)
+        if text is not None and not find(corpus, text, path)[0]
+    ]
+    lines = []
+    for n, text in missing[:MOST_NAMED]:
+        there = beginning(corpus, text)
+        hint = f" (there as far as “{there[-200:]}”)" if there else ""
+        lines.append(f"  quote {n}: “{text[:200]}”{hint}")
+    if len(missing) > MOST_NAMED:
+        lines.append(f"  and {len(missing) - MOST_NAMED} more")
+    return "\n".join(lines)
 
 
 def beginning(corpus: Corpus, text: str) -> str:

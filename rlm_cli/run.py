@@ -378,6 +378,7 @@ class Run:
             head = "".join(corpus.text(*piece) for piece in ranges)
         return Preview(
             documents=len(documents),
+            distinct=len({d.sha256 for d in documents}),
             entries=prompts.chosen(entries),
             chars=chars,
             lines=sum(d.lines for d in documents),

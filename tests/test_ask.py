@@ -111,7 +111,7 @@ def test_an_answer_that_was_reached_is_kept(rlm: Rlm, write: Write, tmp_path: Pa
     with ScriptedServer(script(final, Reply("no", status=400))) as server:
         code, out, err = ask(rlm, server, "--mode", "rlm", "Q?", "docs/a.txt", cwd=tmp_path)
     assert (code, out) == (0, "x [1]\n\n[1] not found in the documents  “thirty weeks of notice”\n")
-    assert "quote 1 is not in the documents" in server.requests[1].prompt
+    assert "quote 1: “thirty weeks of notice”" in server.requests[1].prompt
     assert "unfound quote" in err
 
 

@@ -19,7 +19,7 @@ BUDGET = Refusal(StopReason.MAX_BUDGET, "the budget is used up")
 
 
 def a_call(**changes: object) -> Call:
-    preview = Preview(1, (Entry("acme.txt", 1_000, 40, 0),), 1_000, 40, "head", "tail")
+    preview = Preview(1, 1, (Entry("acme.txt", 1_000, 40, 0),), 1_000, 40, "head", "tail")
     values: dict[str, object] = {
         "address": "0",
         "kind": "root",
@@ -225,5 +225,6 @@ def test_many_documents_are_listed_as_largest_and_sample() -> None:
     entries = [Entry(f"{n}.txt", n if n != 17 else 10**6, 1, 0) for n in range(1_000)]
     chosen = prompts.chosen(entries)
     assert len(chosen) == prompts.SHOWN_ENTRIES
+    assert prompts.chosen(entries[:100]) == tuple(entries[:100])
     assert Entry("17.txt", 10**6, 1, 0) in chosen
     assert list(chosen) == sorted(chosen, key=lambda e: int(e.path[:-4]))

@@ -59,7 +59,7 @@ def directly(question: str, text: str, paths: tuple[str, ...] = ()) -> reply.Han
 
 
 def question_call(question: str, sub_chars: int = 20_000) -> Call:
-    preview = Preview(1, (Entry("a", 1, 1, 0),), 10, 1, 'original query: "no"', "")
+    preview = Preview(1, 1, (Entry("a", 1, 1, 0),), 10, 1, 'original query: "no"', "")
     return Call("0", "root", 0, question, "offline/extractive", preview, sub_chars, False, 20, 100_000)
 
 

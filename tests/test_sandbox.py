@@ -334,11 +334,11 @@ def test_a_dead_child_is_replaced_and_the_model_is_told(corpus: Corpus) -> None:
 def test_a_quote_that_is_not_there_comes_back_once(corpus: Corpus) -> None:
     """The model learns which one and how much of it is there; the answer is kept meanwhile; then it is taken as it is."""
     final = "FINAL('Thirty', quotes=['notice', ('a.txt', 'notice of thirty WEEKS or so')])"
-    refused, between, taken = run(corpus, final, "1", final)
+    refused, between, taken = run(corpus, final, "1", "FINAL(_answer, quotes=_quotes)")
     assert refused.answer is None
     assert refused.held == Handover("Thirty", (Quote("notice"), Quote("notice of thirty WEEKS or so", "a.txt")))
-    assert "quote 2 is not in the documents: “notice of thirty WEEKS or so”." in (refused.error or "")
-    assert "as far as “notice of thirty”" in (refused.error or "")
+    assert "quote 2: “notice of thirty WEEKS or so” (there as far as “notice of thirty”)" in (refused.error or "")
+    assert "quote 1" not in (refused.error or "")
     assert between.held is None
     assert taken.held is None
     assert taken.answer is not None

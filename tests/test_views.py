@@ -299,6 +299,15 @@ class TestAnswer:
             "complete · 31 calls · $0.41 · 41s · 40/42 files seen · 2/2 quotes located · rlm show k7q2fd"
         )
 
+    def test_not_found_is_said_with_what_is_near(self) -> None:
+        """An answer of None is a sentence, its quotes below; a limit without an answer leaves stdout empty."""
+        near = [Citation(1, "one person may maintain several", Located.EXACT, "policy.txt", None, (7, 7), None, 1)]
+        found = Result("q", Status.NOT_FOUND, StopReason.FINAL, 0, None, False, near)
+        assert answer_text(found) == (
+            "The documents do not answer this question.\n\n[1] policy.txt:7  “one person may maintain several”\n"
+        )
+        assert answer_text(Result("q", Status.PARTIAL, StopReason.TIMEOUT, 6, None, False)) == ""
+
     def test_summary_of_less_happy_ends(self) -> None:
         """Unknown cost is said, a limit is named, a stop looks like a message."""
         unknown = Result("q", Status.PARTIAL, StopReason.MAX_BUDGET, usage=ModelUsage(1), cost_known=False)

@@ -31,8 +31,6 @@ from .failure import say_error, tell
 from .plan import plan_text
 
 TICKS_PER_SECOND = 8
-NOT_FOUND = "The documents do not answer this question."
-"""What stdout says for an answer of None; `status` and `found` say it to programs."""
 
 
 def run(asked: str | None, sources: list[str], settings: Settings, origins: Mapping[str, str], for_real: str) -> int:
@@ -206,8 +204,7 @@ def _show(job: Job, result: Result, stream: _Lines | None) -> int:
         _put(json.dumps(result.to_json(), ensure_ascii=False) + "\n", s.output)
     elif result.error is None and result.status is not Status.STOPPED:
         color = s.output is None and use_color(s.color, sys.stdout, os.environ)
-        text = answer_text(result, s.cite, color)
-        _put(text or (NOT_FOUND + "\n" if result.found is False else ""), s.output)
+        _put(answer_text(result, s.cite, color), s.output)
     if result.failure is not None:
         say_error(result.failure, s.color)
     if not s.quiet and (result.usage.calls or result.error is None):

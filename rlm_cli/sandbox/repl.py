@@ -130,9 +130,11 @@ class Repl:
         if self._final is None:
             if not self._objected and (wrong := self._objection(handed[1])):
                 self._objected, self._held = True, handed
+                self.namespace["_answer"], self.namespace["_quotes"] = value, quotes
                 raise QuoteNotFound(
-                    f"{wrong} White space does not matter, nor do case and typographic marks. Copy quotes from the text"
-                    " by code, or leave out what is not there, and call FINAL again: then it is taken as it is."
+                    f"these are not in the documents, white space, case and typographic marks apart:\n{wrong}\n"
+                    "Mend them by code (your answer is in `_answer`, its quotes in `_quotes`) and call FINAL again."
+                    " It is taken then, and what is still not there is shown as not found."
                 )
             self._final = handed
         raise Final

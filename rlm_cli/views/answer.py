@@ -10,6 +10,8 @@ from ..result import Citation, Located, Result, Status
 from .figures import plural, seconds, usd
 from .safe import cells, clean, one_line, shortened
 
+NOT_FOUND = "The documents do not answer this question."
+"""What stdout says for an answer of None; `status` and `found` say it to programs."""
 QUOTE_CHARS = 160
 PLACE_CELLS = 60
 """Longer places do not push the quotes of the others to the right."""
@@ -18,7 +20,7 @@ DIM, RED, RESET = "\x1b[2m", "\x1b[31m", "\x1b[0m"
 
 def answer_text(result: Result, cite: bool = True, color: bool = False) -> str:
     """The answer, a blank line and a line for each quote; ends in a newline; empty when there is no answer to print."""
-    text = clean(result.text).strip("\n")
+    text = NOT_FOUND if result.status is Status.NOT_FOUND else clean(result.text).strip("\n")
     lines = [text] if text.strip() else []
     if cite and lines and result.citations:
         lines += ["", *citation_lines(result.citations, color)]
