@@ -84,6 +84,7 @@ class Dispatch:
         attempt = 0
         while True:
             try:
+                await model.ready()
                 return await self._attempt(request, attempt)
             except ModelError as error:
                 wait = self._backoff(error, attempt)

@@ -290,6 +290,24 @@ def test_the_budget_holds_over_the_whole_tree(rlm: Rlm, write: Write, tmp_path: 
     assert result["usage"]["cost_known"] is True
 
 
+def test_what_was_cut_short_counts_at_its_ceiling(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """A request without a reply in time may be billed: it counts whole, is marked as an estimate, and is tried again."""
+    write("a.txt", "short")
+    replies = [Reply("late", delay_s=5), Reply("Fine.", usage={"prompt_tokens": 100, "completion_tokens": 10})]
+    with ScriptedServer(replies) as server:
+        config = tmp_path / "config.toml"
+        config.write_text(
+            f'request_timeout = "2s"\n[models.mine]\nmodel = "openai/scripted"\napi_base = "{server.base_url}"\n'
+            "window = 64000\nmax_output = 2000\nprice = { input = 1.0, output = 10.0 }\n"
+        )
+        ran = rlm("ask", "--config", str(config), "-m", "mine", "--json", "Q?", "docs", cwd=tmp_path)
+    usage = result_of(ran.out)["usage"]
+    assert (ran.code, usage["calls"]) == (0, 1), ran.err
+    assert 0.02 < usage["cost_estimated_usd"] < 0.03  # 2,000 tokens of output and the prompt
+    assert usage["cost_usd"] == pytest.approx(usage["cost_estimated_usd"] + 0.0002)
+    assert "≤ $0.0" in ran.err
+
+
 def test_what_cannot_work_fails_before_any_call(rlm: Rlm, write: Write, tmp_path: Path) -> None:
     """Nothing readable is 4, a missing key 3, no source 2; stdout stays empty and no request is made."""
     write("empty.txt", "")

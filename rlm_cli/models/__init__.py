@@ -34,6 +34,13 @@ class Model(Protocol):
     price: Price | None
     """None = unknown."""
 
+    async def ready(self) -> None:
+        """Returns once a request could be sent: what has to be loaded for it counts as no request's time.
+
+        Raises `ConfigError`.
+        """
+        ...
+
     async def complete(
         self, messages: Sequence[Message], *, max_output_tokens: int, timeout_s: float, sub: bool
     ) -> Completion:

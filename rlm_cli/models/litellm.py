@@ -91,6 +91,10 @@ class LitellmModel:
         """The key, so that others can keep it out of what they write."""
         return None if self._connection.key == NO_KEY else self._connection.key
 
+    async def ready(self) -> None:
+        """Wait for litellm. Raises `ConfigError` when it cannot be imported."""
+        await asyncio.wrap_future(start_import())
+
     async def complete(
         self, messages: Sequence[Message], *, max_output_tokens: int, timeout_s: float, sub: bool
     ) -> Completion:

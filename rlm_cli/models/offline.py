@@ -38,6 +38,9 @@ class ExtractiveModel:
     max_output = 16_000
     price: Price | None = Price(0.0, 0.0)
 
+    async def ready(self) -> None:
+        """Nothing has to be loaded."""
+
     async def complete(
         self, messages: Sequence[Message], *, max_output_tokens: int, timeout_s: float, sub: bool
     ) -> Completion:
