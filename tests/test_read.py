@@ -148,9 +148,28 @@ class TestWalking:
         tree("a.txt")
         os.mkfifo(tmp_path / "pipe")
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.txt")).write_text("odd")
-        corpus, manifest = read(".", "pipe")
+        corpus, manifest = read(".")
         assert [document.path for document in corpus.documents] == ["./a.txt", "./\\xff.txt"]
         assert [(s.path, s.reason) for s in manifest.skipped] == [("./pipe", "not a regular file (a FIFO)")]
+
+    def test_a_pipe_that_is_named_is_read(self, tree: Tree, tmp_path: Path) -> None:
+        """`rlm ask … <(command)`: also when its writer comes late."""
+        tree()
+        os.mkfifo(tmp_path / "pipe")
+        threading.Timer(0.3, lambda: (tmp_path / "pipe").write_text("late\n")).start()
+        assert [t for t, _, _ in texts("pipe")] == ["late\n"]
+
+    def test_folders_deeper_than_calls(self, tree: Tree, tmp_path: Path) -> None:
+        """Nesting has no limit but the system's."""
+        tree()
+        os.chdir(tmp_path)
+        for _ in range(1_200):
+            Path("d").mkdir()
+            os.chdir("d")
+        Path("deep.txt").write_text("deep")
+        os.chdir(tmp_path)
+        assert paths(".") == ["./" + "d/" * 1_200 + "deep.txt"]
+        subprocess.run(["rm", "-r", "d"], check=True)  # shutil's recursion is not deep enough
 
     def test_what_may_not_be_read(self) -> None:
         """A file and a folder without permission are named."""
@@ -276,6 +295,22 @@ class TestText:
         Path("a.txt").write_bytes(b"one\r\ntwo\rthree\n\rfour")
         assert [t for t, _, _ in texts("a.txt")] == ["one\ntwo\nthree\n\nfour\n"]
 
+    def test_a_replacement_character_of_the_source_is_none_of_ours(self, tree: Tree) -> None:
+        """U+FFFD that stands in a file is text, whatever the encoding."""
+        tree()
+        for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+            Path("a.txt").write_bytes("a \ufffd b\n".encode(encoding))
+            assert [(t, replaced) for t, _, replaced in texts("a.txt")] == [("a \ufffd b\n", 0)]
+        Path("a.txt").write_bytes(b"\xff\xfea\0\x00\xd8b\0")
+        assert [replaced for _, _, replaced in texts("a.txt")] == [1]
+
+    def test_words_that_look_like_magic(self, tree: Tree) -> None:
+        """Text may begin with BZh, ID3 or GIF8."""
+        tree()
+        for words in ("BZh is a prefix", "ID3 tags", "GIF8 is short"):
+            Path("a.txt").write_text(words + "\n")
+            assert [t for t, _, _ in texts("a.txt")] == [words + "\n"]
+
     def test_what_is_no_text(self, tree: Tree) -> None:
         """Binary files are named with what they are; a log with a hole of NULs is text."""
         tree()
@@ -353,7 +388,29 @@ class TestPdf:
         with Extractors(most=1, deadline_s=2.0) as extractors:
             late, good = extractors.submit("long.pdf"), extractors.submit("good.pdf")
             assert late.result(timeout=30).problem == "took longer than 2 s"
-            assert good.result(timeout=30).pages == ["good"]
+            assert list(good.result(timeout=30).pages()) == ["good"]
+
+    def test_a_module_beside_the_documents_does_not_run(self, tree: Tree) -> None:
+        """`struct.py` in a folder of PDFs is a document and no code."""
+        tree()
+        Path("a.pdf").write_bytes(pdf(["fine"]))
+        for name in ("struct.py", "pypdfium2.py", "json.py"):
+            Path(name).write_text("open('ran', 'w').close()\n")
+        assert "fine\n" in [t for t, _, _ in texts(".")]
+        assert not Path("ran").exists()
+
+    def test_a_damaged_page_costs_itself(self, tree: Tree) -> None:
+        """The other pages are read, and the notice says which one is missing."""
+        tree()
+        Path("a.pdf").write_bytes(
+            pdf(["one", "two", "three"])
+            .replace(b"/Type /Page /Parent 2 0 R", b"/Type /Nope /Parent 2 0 R", 2)
+            .replace(b"/Type /Nope", b"/Type /Page", 1)
+        )
+        corpus, manifest = read("a.pdf")
+        assert (corpus.documents[0].pages, corpus.documents[0].replaced) == (3, 1)
+        assert "three" in corpus.text()
+        assert manifest.notices == ("a.pdf: damaged and left out, page 2",)
 
     def test_extracting_ends_at_once(self, tree: Tree) -> None:
         """Ctrl-C does not wait for a file."""

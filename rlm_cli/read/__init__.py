@@ -38,10 +38,10 @@ PROGRESS_S = 0.1
 READERS = {".pdf": "pdf"}
 """Suffix → kind of reader; a suffix that is not here is text, unless its bytes say otherwise."""
 UNSUPPORTED = frozenset(
-    ".docx .doc .pptx .ppt .xlsx .xls .xlsb .ods .odt .odp .epub .rtf .msg .eml .mbox .zip .tar .gz .tgz .bz2 .xz .zst"
-    " .7z .rar .jar .whl .parquet .sqlite .db".split()
-) - {".eml", ".mbox", ".rtf"}
-"""Skipped with their type. Mail and RTF are text that can be read as it is."""
+    ".docx .doc .pptx .ppt .xlsx .xls .xlsb .ods .odt .odp .epub .msg .zip .tar .gz .tgz .bz2 .xz .zst .7z .rar .jar"
+    " .whl .parquet .sqlite .db".split()
+)
+"""Skipped with their type. Mail and RTF, which are not here, are text that can be read as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,7 @@ class _Gathering:
         self.extractors = extractors
         self.account = walk.Account()
         self.skipped: list[Skipped] = []
+        self._notices: list[str] = []
         self._progress = progress
         self._last = 0.0
         self._files = self._bytes = self._pages = 0
@@ -129,7 +130,11 @@ class _Gathering:
                 self._file(found)
         self._show("", final=True)
         excluded = dict(sorted(self.account.excluded.items()))
-        return Manifest(tuple(self.skipped), excluded, self._notices(excluded))
+        kept_out = sum(excluded.values())
+        if kept_out > 10 * max(self._files, 1):
+            told = f"rules kept out {kept_out:,} entries and left {self._files:,} files; -u reads ignored ones"
+            self._notices.append(told)
+        return Manifest(tuple(self.skipped), excluded, tuple(self._notices))
 
     def _found(self, sources: Sequence[str], seen: set[str]) -> Iterator[Found]:
         """Every file of every source, each once."""
@@ -146,7 +151,7 @@ class _Gathering:
         elif os.path.isdir(source):  # noqa: PTH112  # names that are not UTF-8 stay as they are
             yield from walk.folder(source, self.rules, self.account)
         elif os.path.lexists(source):
-            yield Found(source, source)
+            yield Found(source, source, named=True)
         elif glob.has_magic(source) and (matches := sorted(glob.glob(source, recursive=True))):  # noqa: PTH207
             for match in matches:
                 yield from self._expand(match)
@@ -175,6 +180,9 @@ class _Gathering:
         suffix = os.path.splitext(found.path)[1].lower()  # noqa: PTH122
         try:
             mode = os.stat(found.file).st_mode  # noqa: PTH116
+            if stat.S_ISFIFO(mode) and found.named:  # <(command), /dev/stdin
+                with open(os.open(found.file, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:  # noqa: PTH123
+                    return self._stream(found.path, _waiting_reader(pipe, self.stop))
             if not stat.S_ISREG(mode):
                 return self._skip(found.path, _sort_of(mode))
             if suffix in UNSUPPORTED:
@@ -187,7 +195,10 @@ class _Gathering:
     def _stdin(self) -> None:
         if self.stdin is None:
             return self._skip(STDIN, "there is no stdin")
-        self._stream(STDIN, _waiting_reader(self.stdin, self.stop))
+        try:
+            self._stream(STDIN, _waiting_reader(self.stdin, self.stop))
+        except OSError as error:
+            self._skip(STDIN, f"unreadable ({error.strerror})")
 
     def _stream(self, path: str, read: Callable[[int], bytes]) -> None:
         """Text goes straight into the corpus; a PDF is known by its first bytes and goes to a worker."""
@@ -232,12 +243,16 @@ class _Gathering:
             return self._skip(found.path, extracted.problem)
         with self.builder.document(printable(found.path), "pdf") as document:
             document.source_bytes, document.sha256 = extracted.bytes, extracted.sha256
-            for page in extracted.pages:
+            for number, page in enumerate(extracted.pages(), 1):
                 document.page()
-                document.write(page)
+                document.write("\ufffd" if number in extracted.damaged else page)
+                self._pages += 1
+            document.replaced = len(extracted.damaged)
         self._files += 1
         self._bytes += extracted.bytes
-        self._pages += len(extracted.pages)
+        if extracted.damaged:
+            numbers = ", ".join(map(str, extracted.damaged[:10])) + (", …" if len(extracted.damaged) > 10 else "")
+            self._notices.append(f"{printable(found.path)}: damaged and left out, page {numbers}")
         self._show(found.path)
 
     def _skip(self, path: str, reason: str) -> None:
@@ -252,12 +267,6 @@ class _Gathering:
         if final or now - self._last >= PROGRESS_S:
             self._last = now
             self._progress(Reading(self._files, self._bytes, self._pages, printable(path)))
-
-    def _notices(self, excluded: dict[str, int]) -> tuple[str, ...]:
-        kept_out = sum(excluded.values())
-        if kept_out and kept_out > 10 * max(self._files, 1):
-            return (f"rules kept out {kept_out:,} entries and left {self._files:,} files; -u reads ignored ones",)
-        return ()
 
 
 def printable(path: str) -> str:
@@ -281,7 +290,7 @@ def _sort_of(mode: int) -> str:
     return f"not a regular file ({next((name for test, name in kinds if test(mode)), 'a device')})"
 
 
-def _waiting_reader(stream: BinaryIO, stop: threading.Event) -> Callable[[int], bytes]:
+def _waiting_reader(stream: BinaryIO | io.FileIO, stop: threading.Event) -> Callable[[int], bytes]:
     """Read that can be stopped while nothing comes: a pipe may stay open for ever."""
     try:
         descriptor = stream.fileno()

@@ -32,13 +32,13 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_MAGIC = (
+_MAGIC = (  # long enough that no text begins so by chance
     (b"\x7fELF", "binary"),
     (b"MZ\x90\x00", "binary"),
     (b"PK\x03\x04", "unsupported type (zip)"),
     (b"PK\x05\x06", "unsupported type (zip)"),
     (b"\x1f\x8b", "unsupported type (gzip)"),
-    (b"BZh", "unsupported type (bzip2)"),
+    *((b"BZh%d1AY&SY" % level, "unsupported type (bzip2)") for level in range(1, 10)),
     (b"\xfd7zXZ\x00", "unsupported type (xz)"),
     (b"\x28\xb5\x2f\xfd", "unsupported type (zstd)"),
     (b"7z\xbc\xaf\x27\x1c", "unsupported type (7z)"),
@@ -47,9 +47,11 @@ _MAGIC = (
     (b"SQLite format 3\x00", "unsupported type (sqlite)"),
     (b"\x89PNG", "binary"),
     (b"\xff\xd8\xff", "binary"),
-    (b"GIF8", "binary"),
-    (b"OggS", "binary"),
-    (b"ID3", "binary"),
+    (b"GIF87a", "binary"),
+    (b"GIF89a", "binary"),
+    (b"OggS\x00", "binary"),
+    (b"ID3\x03", "binary"),
+    (b"ID3\x04", "binary"),
     (b"\x00asm", "binary"),
 )
 _CONTROL = re.compile(rb"[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f]")
@@ -107,15 +109,22 @@ def decode(head: bytes, read: Read, document: DocumentWriter) -> Iterator[int]:
 
 
 class _Decoder:
-    """One encoding to the end, counting what could not be decoded."""
+    """One encoding to the end, counting what could not be decoded; a U+FFFD that stands in the source is none."""
 
     def __init__(self, encoding: str) -> None:
         self.encoding = encoding
         self.replaced = 0
-        self._decoder = codecs.getincrementaldecoder(encoding)("replace")
+        self._decoder = codecs.getincrementaldecoder(encoding)("strict")
 
     def decode(self, chunk: bytes, final: bool) -> str:
+        state = self._decoder.getstate()
+        try:
+            return self._decoder.decode(chunk, final)
+        except UnicodeDecodeError:
+            self._decoder.setstate(state)
+        self._decoder.errors = "replace"
         text = self._decoder.decode(chunk, final)
+        self._decoder.errors = "strict"
         self.replaced += text.count("\ufffd")
         return text
 
@@ -125,7 +134,6 @@ class _Utf8(_Decoder):
 
     def __init__(self) -> None:
         super().__init__("utf-8")
-        self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
         self._multibyte = 0
         self._decided = False
         self._other: _Decoder | None = None

@@ -76,11 +76,13 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file to read. `path`: as a user would type it; `file`: as the system knows it; `problem`: why it cannot be."""
+    """A file to read. `path`: as a user would type it; `file`: as the system knows it; `problem`: why it cannot be;
+    `named`: it stood on the command line."""
 
     path: str
     file: str | None
     problem: str = ""
+    named: bool = False
 
 
 @dataclass(slots=True)
@@ -105,11 +107,20 @@ def check(rules: Rules) -> None:
 
 def folder(root: str, rules: Rules, account: Account) -> Iterator[Found]:
     """The files of a folder that the rules leave, sorted by path."""
-    kept = _engine(root, rules, account=None)
-    yield from _files(root, root, rules, kept, account)
+    kept = _engine(root, rules)
+    waiting = [_files(root, root, rules, kept, account)]
+    while waiting:  # a stack of its own: folders may be nested deeper than calls
+        found = next(waiting[-1], None)
+        if found is None:
+            waiting.pop()
+        elif isinstance(found, str):
+            waiting.append(_files(root, found, rules, kept, account))
+        else:
+            yield found
 
 
-def _files(root: str, here: str, rules: Rules, kept: frozenset[str], account: Account) -> Iterator[Found]:
+def _files(root: str, here: str, rules: Rules, kept: frozenset[str], account: Account) -> Iterator[Found | str]:
+    """The entries of one folder; a folder in it by its path alone."""
     try:
         with os.scandir(here) as listing:
             entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
@@ -128,7 +139,7 @@ def _files(root: str, here: str, rules: Rules, kept: frozenset[str], account: Ac
             if entry.is_symlink():
                 account.excluded[LINK] += 1
             else:
-                yield from _files(root, path, rules, kept, account)
+                yield path
         elif entry.is_symlink() and not _within(root, path):
             account.excluded[LEADS_OUT] += 1  # in a folder from elsewhere it may lead to your keys
         elif rules.types and os.path.splitext(entry.name)[1].lower() not in rules.suffixes:  # noqa: PTH122
@@ -145,8 +156,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _within(root: str, path: str) -> bool:
-    """Whether a link ends in the folder that was named. One that ends nowhere does."""
-    target, top = os.path.realpath(path), os.path.realpath(root)
+    """Whether a link ends in the folder that was named. One that ends nowhere does; one nobody may follow does not."""
+    try:
+        target, top = os.path.realpath(path), os.path.realpath(root)
+    except OSError:
+        return False
     return os.path.commonpath((target, top)) == top
 
 
@@ -190,7 +204,7 @@ def _level(root: str, here: str, rules: Rules, without: str) -> frozenset[str]:
     return frozenset(os.path.basename(str(entry.path())) for entry in builder.build() if entry.depth() == 1)  # noqa: PTH119
 
 
-def _engine(root: str, rules: Rules, account: None) -> frozenset[str]:
+def _engine(root: str, rules: Rules) -> frozenset[str]:
     """Every path the engine keeps."""
     kept = set()
     walk = _builder(root, root, rules).build()

@@ -1,7 +1,10 @@
 """Long-lived extractor processes under supervision: one that dies or hangs costs one file, and is replaced.
 
 A thread a worker: it writes a path, reads pages until the end mark, and kills the process at the deadline. Results are
-kept until their turn, so `ahead` bounds how many files may be extracted before they are wanted.
+kept until their turn, on disk where they are large, and `ahead` bounds how many files may be extracted before that.
+
+The process starts in `/` and without the working directory on its path: a `struct.py` that lies beside the documents
+must not run.
 
 Rejected: `concurrent.futures.ProcessPoolExecutor`, which loses all that is pending when one process dies.
 """
@@ -13,10 +16,15 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 from .pdf import END, FRAME
 
@@ -26,14 +34,30 @@ MOST_BYTES = 256 << 20
 """Of text out of one file."""
 
 
+IN_MEMORY = 4 << 20
+"""Bytes of a file's text that wait in memory; more of it waits on disk."""
+
+
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """The pages of one file, or the `problem` that kept them from us. `bytes` and `sha256` are the source's."""
+    """What came of one file: its text, or the `problem` that kept it from us. `bytes` and `sha256` are the source's.
 
-    pages: list[str] = field(default_factory=list)
+    `damaged`: numbers of pages that could not be read, from 1; they are empty.
+    """
+
+    spool: IO[bytes] | None = None
     bytes: int = 0
     sha256: str = ""
+    damaged: tuple[int, ...] = ()
     problem: str = ""
+
+    def pages(self) -> Iterator[str]:
+        """The text of each page, in order, once."""
+        if self.spool is not None:
+            with self.spool as spool:
+                spool.seek(0)
+                while head := spool.read(FRAME.size):
+                    yield spool.read(FRAME.unpack(head)[0]).decode("utf-8", "replace")
 
 
 class Extractors:
@@ -45,6 +69,7 @@ class Extractors:
         self._deadline_s = deadline_s
         self._wanted: queue.SimpleQueue[tuple[str, Future[Extracted]] | None] = queue.SimpleQueue()
         self._workers: list[_Worker] = []
+        self._given: list[Future[Extracted]] = []
 
     def __enter__(self) -> Extractors:
         return self
@@ -58,12 +83,16 @@ class Extractors:
             self._wanted.put(None)
         for worker in self._workers:
             worker.thread.join()
+        for future in self._given:
+            if future.done() and (spool := future.result().spool) is not None:
+                spool.close()  # again, where it was read
 
     def submit(self, path: str) -> Future[Extracted]:
         """Extract a file's pages; the future never fails: what went wrong is in `problem`."""
         future: Future[Extracted] = Future()
         if len(self._workers) < self.most:
             self._workers.append(_Worker(self._wanted, self._deadline_s))
+        self._given.append(future)
         self._wanted.put((path, future))
         return future
 
@@ -89,13 +118,16 @@ class _Worker:
     def _serve(self) -> None:
         while (job := self._wanted.get()) is not None and not self._ended:
             path, future = job
-            future.set_result(self._extract(path))
+            future.set_result(self._extract(os.path.abspath(path)))  # noqa: PTH100  # as it is, links and all
         if self._process is not None:
             self._process.wait()
             self._close_pipes()
 
     def _extract(self, path: str) -> Extracted:
-        process = self._running()
+        try:
+            process = self._running()
+        except OSError as error:
+            return Extracted(problem=f"the reader cannot be started ({error.strerror})")
         if process is None:
             return Extracted(problem="reading was stopped")
         self._late = False
@@ -118,18 +150,21 @@ class _Worker:
         assert process.stdout is not None
         process.stdin.write(json.dumps(path).encode() + b"\n")
         process.stdin.flush()
-        pages: list[str] = []
         size = 0
-        while (length := FRAME.unpack(_exactly(process, FRAME.size))[0]) != END:
-            size += length
-            if size > MOST_BYTES:
-                self._kill()
-                return Extracted(problem=f"more than {MOST_BYTES >> 20} MB of text")
-            pages.append(_exactly(process, length).decode("utf-8", "replace"))
-        report = json.loads(process.stdout.readline())
-        if report["problem"]:
-            return Extracted(problem=str(report["problem"]))
-        return Extracted(pages, int(report["bytes"]), str(report["sha256"]))
+        with ExitStack() as unread:
+            spool: IO[bytes] = unread.enter_context(tempfile.SpooledTemporaryFile(IN_MEMORY))
+            while (length := FRAME.unpack(head := _exactly(process, FRAME.size))[0]) != END:
+                size += length
+                if size > MOST_BYTES:
+                    self._kill()
+                    return Extracted(problem=f"more than {MOST_BYTES >> 20} MB of text")
+                spool.write(head + _exactly(process, length))
+            report = json.loads(process.stdout.readline())
+            if report["problem"]:
+                return Extracted(problem=str(report["problem"]))
+            unread.pop_all()  # who reads the pages closes it
+        damaged = tuple(int(number) for number in report["damaged"])
+        return Extracted(spool, int(report["bytes"]), str(report["sha256"]), damaged)
 
     def _running(self) -> subprocess.Popen[bytes] | None:
         with self._lock:
@@ -137,12 +172,15 @@ class _Worker:
                 return None
             if self._process is None or self._process.poll() is not None:
                 self._close_pipes()
+                here = str(Path.cwd())
+                found = os.pathsep.join(place for place in sys.path if place.startswith("/") and place != here)
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "rlm_cli.read.pdf"],
+                    [sys.executable, "-P", "-s", str(Path(__file__).with_name("pdf.py"))],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
-                    env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "PYTHONPATH": os.pathsep.join(sys.path)},
+                    env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "PYTHONPATH": found},
+                    cwd="/",
                 )
             return self._process
 
