@@ -13,6 +13,7 @@ import hashlib
 import json
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -21,7 +22,7 @@ from .call import Completion, Message, Purpose
 from .errors import ModelError, RlmError
 from .events import CompletionFinished, CompletionStarted, Event, LimitHit, NoticeGiven
 from .fold import add_cost
-from .ledger import InputEstimate, Ledger, Need, Refusal, Reservation, StopReason, Usage
+from .ledger import InputEstimate, Ledger, Need, Refusal, Reservation, StopReason
 from .models import Model
 
 Emit = Callable[[Event, str | None], None]
@@ -31,6 +32,10 @@ OUTPUT_LIMIT: dict[Purpose, int] = {"iteration": 16_000, "direct": 16_000, "sub"
 """Tokens a reply may have, by purpose, or the model's own maximum. Reservations are computed from it."""
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
+LONGEST_WAIT_S = 900.0
+"""A server that asks for more has no use for us today, whatever `--timeout` says."""
+EARLY_S = 0.01
+"""A timer may fire this much before its time."""
 OUT_OF_TIME = Refusal(StopReason.TIMEOUT, "the time limit is reached")
 LANDING_SHARE = 0.10
 LANDING_SECONDS = 60.0
@@ -46,6 +51,7 @@ class Deadline:
 
     @classmethod
     def after(cls, timeout_s: float | None) -> Deadline:
+        """The deadline of a run that begins now and may take `timeout_s` seconds; None = it has none."""
         if timeout_s is None:
             return cls(None, None)
         now = time.monotonic()
@@ -72,36 +78,30 @@ class Dispatch:
         self._waiting: list[asyncio.Future[None]] = []
         self._estimate = InputEstimate()
         self._limits_hit: set[StopReason] = set()
+        self._sent: dict[str, deque[float]] = {}
 
     async def complete(
-        self, call: str, model: Model, messages: Sequence[Message], purpose: Purpose
+        self, call: str, model: Model, messages: Sequence[Message], purpose: Purpose, *, lands: bool = True
     ) -> Completion | Refusal:
         """Ask `model` and return its reply, or why the ledger or the clock refused.
 
-        Raises `ModelError` after the last retry, `ConfigError` for a key or a model that cannot work.
+        `lands`: the price of the call's landing is kept aside. Whatever happens, a request that was put on the stream
+        as started is finished there. Raises `ModelError` after the last retry, `ConfigError` for a key or a model that
+        cannot work.
         """
-        request = _Request(call, model, tuple(messages), purpose)
-        attempt = 0
-        while True:
-            try:
-                await model.ready()
-                return await self._attempt(request, attempt)
-            except ModelError as error:
-                wait = self._backoff(error, attempt)
-                if not error.retriable or attempt >= self._retries:
-                    self._failed(request, error, attempt)
-                    raise
-                left = self.deadline.left(purpose == "landing")
-                if left is not None and wait >= left:
-                    self._failed(request, error, attempt)
-                    late = f"{error}; a retry in {wait:.0f} s would come after the time limit"
-                    return self.hit(Refusal(StopReason.TIMEOUT, late), call)
-                self._emit(NoticeGiven("retrying", f"waiting {wait:.0f} s: {error.message}"), call)
-                attempt += 1
-                await asyncio.sleep(wait)
-            except RlmError as error:
-                self._failed(request, error, attempt)
-                raise
+        request = _Request(call, model, tuple(messages), purpose, lands)
+        try:
+            outcome = await self._tries(request)
+        except RlmError as error:
+            self._unanswered(request, str(error))
+            raise
+        except BaseException:
+            self._unanswered(request, "cancelled")
+            raise
+        if isinstance(outcome, Refusal):
+            self._unanswered(request, outcome.message)
+            return self.hit(outcome, call)
+        return outcome
 
     def hit(self, refusal: Refusal, call: str | None) -> Refusal:
         """Put a limit that was reached on the stream, once a run, and hand the refusal on."""
@@ -118,48 +118,71 @@ class Dispatch:
             self._emit(LimitHit(str(refusal.reason), value or 0, most or 0), call)
         return refusal
 
-    async def _attempt(self, request: _Request, attempt: int) -> Completion | Refusal:
+    async def _tries(self, request: _Request) -> Completion | Refusal:
+        """Attempts until one is answered, refused or hopeless."""
+        await request.model.ready()
+        while True:
+            try:
+                return await self._attempt(request)
+            except ModelError as error:
+                wait = self._backoff(error, request.retries)
+                if not error.retriable or request.retries >= self._retries or wait > LONGEST_WAIT_S:
+                    raise
+                left = self.deadline.left(request.purpose == "landing")
+                if left is not None and wait >= left:
+                    late = f"{error}; a retry in {wait:.0f} s would come after the time limit"
+                    return Refusal(StopReason.TIMEOUT, late)
+                self._emit(NoticeGiven("retrying", f"waiting {wait:.0f} s: {error.message}"), request.call)
+            request.retries += 1
+            await asyncio.sleep(wait)
+
+    async def _attempt(self, request: _Request) -> Completion | Refusal:
         async with self._slots:
+            if not await self._pace(request):
+                return OUT_OF_TIME
             reservation = await self._reserve(request)
             if isinstance(reservation, Refusal):
-                return self.hit(reservation, request.call)
-            left = self.deadline.left(request.purpose == "landing")
-            if left is not None and left <= 0:
-                self._settle(reservation, None)
-                return self.hit(OUT_OF_TIME, request.call)
-            seconds = self._request_timeout_s if left is None else min(left, self._request_timeout_s)
-            if attempt == 0:
-                self._started(request, reservation)
-            started = time.monotonic()
+                return reservation
             try:
-                async with asyncio.timeout(seconds):
-                    completion = await request.model.complete(
-                        request.messages,
-                        max_output_tokens=reservation.max_output_tokens,
-                        timeout_s=seconds,
-                        sub=request.purpose == "sub",
-                    )
-            except RlmError:
-                self._settle(reservation, None)
+                if self._is_late(request):
+                    self._free(reservation)
+                    return OUT_OF_TIME
+                completion = await self._send(request, reservation)
+            except ModelError as error:
+                # What we gave up on may be billed; what the server refused is not, as far as anybody can know.
+                self._waste(request, reservation) if error.cut_short else self._free(reservation)
+                if error.cut_short and self._is_late(request):
+                    return OUT_OF_TIME
                 raise
-            except TimeoutError:
-                self._waste(request, reservation)
-                error = ModelError(
-                    f"no reply within {seconds:.0f} s", why=f"{request.model.name} did not finish", retriable=True
-                )
-                if seconds == self._request_timeout_s:
-                    raise error from None
-                self._failed(request, error, attempt)
-                return self.hit(OUT_OF_TIME, request.call)
+            except RlmError:
+                self._free(reservation)
+                raise
             except BaseException:
                 self._waste(request, reservation)
-                self._failed(request, ModelError("cancelled"), attempt)
                 raise
-            self._finished(request, completion, attempt, time.monotonic() - started)
-            self._settle(reservation, completion.usage, cost_usd=price_of(request.model, completion))
-            if completion.usage.input_tokens:
-                self._estimate.observe(request.model.name, request.size, completion.usage.input_tokens)
+            self._settle(request, reservation, completion)
             return completion
+
+    async def _send(self, request: _Request, reservation: Reservation) -> Completion:
+        """One attempt. Raises a `ModelError` that is `cut_short` when its time is over."""
+        left = self.deadline.left(request.purpose == "landing")
+        seconds = self._request_timeout_s if left is None else min(max(left, 0.0), self._request_timeout_s)
+        self._started(request, reservation)
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(seconds):
+                completion = await request.model.complete(
+                    request.messages,
+                    max_output_tokens=reservation.max_output_tokens,
+                    timeout_s=seconds,
+                    sub=request.purpose == "sub",
+                )
+        except TimeoutError:
+            why = f"{request.model.name} did not finish"
+            raise ModelError(f"no reply within {seconds:.0f} s", why=why, retriable=True, cut_short=True) from None
+        # On the stream, and so on disk, before anybody uses the reply: it is paid for.
+        self._finished(request, completion, time.monotonic() - began)
+        return completion
 
     async def _reserve(self, request: _Request) -> Reservation | Refusal:
         """Room in the ledger; waits while something in flight may settle below its ceiling."""
@@ -168,7 +191,7 @@ class Dispatch:
             input_tokens=self._estimate.tokens(request.model.name, request.size),
             max_output_tokens=min(OUTPUT_LIMIT[request.purpose], request.model.max_output),
             price=request.model.price,
-            landing_output=OUTPUT_LIMIT["landing"] if request.purpose == "iteration" else 0,
+            landing_output=OUTPUT_LIMIT["landing"] if request.purpose == "iteration" and request.lands else 0,
             landing=request.purpose == "landing",
         )
         while True:
@@ -179,31 +202,50 @@ class Dispatch:
             self._waiting.append(settled)
             await settled
 
-    def _settle(
-        self,
-        reservation: Reservation,
-        usage: Usage | None,
-        *,
-        cost_usd: float | None = None,
-        at_ceiling: bool | None = None,
-    ) -> None:
-        """`usage` None: it was not served. `at_ceiling`: what it cost is not known; True when its price is."""
-        if usage is None:
-            self.ledger.cancel(reservation)
-        elif at_ceiling is not None or not (usage.input_tokens or usage.output_tokens):
-            self.ledger.settle_at_ceiling(reservation, cost_known=bool(at_ceiling))
+    async def _pace(self, request: _Request) -> bool:
+        """Wait until the model's `rpm` allows one more request; False when the time is over before."""
+        rpm = request.model.rpm
+        sent = self._sent.setdefault(request.model.name, deque(maxlen=rpm or 1))
+        while rpm and len(sent) == rpm and (wait := sent[0] + 60 - time.monotonic()) > 0:
+            left = self.deadline.left(request.purpose == "landing")
+            if left is not None and wait >= left:
+                return False
+            await asyncio.sleep(wait)
+        sent.append(time.monotonic())
+        return True
+
+    def _is_late(self, request: _Request) -> bool:
+        left = self.deadline.left(request.purpose == "landing")
+        return left is not None and left <= EARLY_S
+
+    def _settle(self, request: _Request, reservation: Reservation, completion: Completion) -> None:
+        """Served and counted by the provider; where it did not count, at the ceiling."""
+        usage = completion.usage
+        if usage.input_tokens or usage.output_tokens:
+            self.ledger.settle(reservation, usage, price_of(request.model, completion))
         else:
-            self.ledger.settle(reservation, usage, cost_usd)
+            self.ledger.settle_at_ceiling(reservation)
+        if usage.input_tokens:
+            self._estimate.observe(request.model.name, request.size, usage.input_tokens)
+        self._wake()
+
+    def _waste(self, request: _Request, reservation: Reservation) -> None:
+        """Cut short on our side: what the provider bills is not known, so it counts whole."""
+        self.ledger.settle_at_ceiling(reservation)
+        priced = request.model.price is not None
+        request.wasted_usd = add_cost(request.wasted_usd, reservation.ceiling.usd if priced else None)
+        self._wake()
+
+    def _free(self, reservation: Reservation) -> None:
+        """Not served: it costs nothing."""
+        self.ledger.cancel(reservation)
+        self._wake()
+
+    def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []
         for settled in waiting:
             if not settled.done():
                 settled.set_result(None)
-
-    def _waste(self, request: _Request, reservation: Reservation) -> None:
-        """Cut short on our side: what the provider bills is not known, so it counts whole."""
-        known = request.model.price is not None
-        self._settle(reservation, Usage(), at_ceiling=known)
-        request.wasted_usd = add_cost(request.wasted_usd, reservation.ceiling.usd if known else None)
 
     def _backoff(self, error: ModelError, attempt: int) -> float:
         """Seconds to wait: what the server asked for, else exponential with full jitter in its upper half."""
@@ -213,6 +255,9 @@ class Dispatch:
         return random.uniform(ceiling / 2, ceiling)
 
     def _started(self, request: _Request, reservation: Reservation) -> None:
+        if request.started:
+            return
+        request.started = True
         self._emit(
             CompletionStarted(
                 messages=tuple(asdict(message) for message in request.messages),
@@ -224,24 +269,19 @@ class Dispatch:
             request.call,
         )
 
-    def _finished(self, request: _Request, completion: Completion, attempt: int, seconds: float) -> None:
+    def _finished(self, request: _Request, completion: Completion, seconds: float) -> None:
         cost = add_cost(price_of(request.model, completion), request.wasted_usd)
-        self._record(request, completion, cost, attempt, seconds)
+        self._record(request, completion, cost, seconds, None)
 
-    def _failed(self, request: _Request, error: RlmError, attempt: int) -> None:
+    def _unanswered(self, request: _Request, error: str) -> None:
         """A request the provider refused costs nothing; one that was cut short, its ceiling."""
-        self._record(request, Completion("", finish_reason="error"), request.wasted_usd, attempt, 0.0, str(error))
+        if request.started and not request.finished:
+            self._record(request, Completion("", finish_reason="error"), request.wasted_usd, 0.0, error)
 
     def _record(
-        self,
-        request: _Request,
-        completion: Completion,
-        cost_usd: float | None,
-        attempt: int,
-        seconds: float,
-        error: str | None = None,
+        self, request: _Request, completion: Completion, cost_usd: float | None, seconds: float, error: str | None
     ) -> None:
-        """On the stream, and so on disk, before anybody uses the reply: it is paid for."""
+        request.finished = True
         self._emit(
             CompletionFinished(
                 request=request.hash,
@@ -250,7 +290,7 @@ class Dispatch:
                 usage=completion.usage,
                 cost_usd=cost_usd,
                 cached=False,
-                retries=attempt,
+                retries=request.retries,
                 duration_s=round(seconds, 4),
                 model=request.model.name,
                 purpose=request.purpose,
@@ -268,8 +308,12 @@ class _Request:
     model: Model
     messages: tuple[Message, ...]
     purpose: Purpose
+    lands: bool
+    retries: int = 0
+    started: bool = False
+    finished: bool = False
     wasted_usd: float | None = 0.0
-    """What earlier attempts cost that were cut short; None = unknown."""
+    """What attempts cost that were cut short; None = unknown."""
 
     @cached_property
     def size(self) -> int:

@@ -63,6 +63,7 @@ class ModelError(RlmError):
 
     `retriable`: another attempt may succeed. `retry_after`: seconds the server asked for, else None.
     `terminal`: no other request to this model can succeed either (no quota), so the run ends at once.
+    `cut_short`: we gave up on it; it may be billed all the same.
     """
 
     exit_code = 5
@@ -77,11 +78,13 @@ class ModelError(RlmError):
         retriable: bool = False,
         retry_after: float | None = None,
         terminal: bool = False,
+        cut_short: bool = False,
     ) -> None:
         super().__init__(message, why=why, hint=hint)
         self.retriable = retriable
         self.retry_after = retry_after
         self.terminal = terminal
+        self.cut_short = cut_short
 
 
 class LimitReached(RlmError):

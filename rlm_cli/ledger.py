@@ -17,6 +17,7 @@ Rejected: a budget handed down to each child as a snapshot. Siblings then spend 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
@@ -191,14 +192,9 @@ class Ledger:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.spent = Amount()
-        self.cost_known = True
         self.subcalls = 0
-        self._in_flight: dict[int, Reservation] = {}
+        self._in_flight: set[Reservation] = set()
         self._holds: dict[str, Amount] = {}
-
-    @property
-    def in_flight(self) -> int:
-        return len(self._in_flight)
 
     @property
     def used(self) -> float:
@@ -236,25 +232,22 @@ class Ledger:
             self._holds[need.call] = own_hold - reservation.from_hold
         elif need.landing_output:
             self._holds[need.call] = need.hold(output)
-        self._in_flight[id(reservation)] = reservation
+        self._in_flight.add(reservation)
         return reservation
 
     def settle(self, reservation: Reservation, usage: Usage, cost_usd: float | None) -> None:
         """Replace a reservation by what was really used. `cost_usd` None = unknown."""
-        del self._in_flight[id(reservation)]
-        if cost_usd is None:
-            self.cost_known = False
+        self._in_flight.remove(reservation)
         self.spent += Amount(cost_usd or 0.0, usage.input_tokens + usage.output_tokens)
 
-    def settle_at_ceiling(self, reservation: Reservation, cost_known: bool) -> None:
-        """A request that was cancelled or timed out: what it cost is not known, so it counts whole."""
-        del self._in_flight[id(reservation)]
-        self.cost_known = self.cost_known and cost_known
+    def settle_at_ceiling(self, reservation: Reservation) -> None:
+        """A request that was cut short, or was not counted: what it cost is not known, so it counts whole."""
+        self._in_flight.remove(reservation)
         self.spent += reservation.ceiling
 
     def cancel(self, reservation: Reservation) -> None:
         """The request failed without being served: it costs nothing."""
-        del self._in_flight[id(reservation)]
+        self._in_flight.remove(reservation)
         if reservation.call in self._holds:
             self._holds[reservation.call] += reservation.from_hold
 
@@ -263,7 +256,7 @@ class Ledger:
         self._holds.pop(call, None)
 
     def _room(self) -> Amount:
-        taken = sum((r.ceiling for r in self._in_flight.values()), self.spent)
+        taken = sum((r.ceiling for r in self._in_flight), self.spent)
         taken = sum(self._holds.values(), taken)
         usd = float("inf") if self.limits.max_budget is None else self.limits.max_budget
         tokens = 2**62 if self.limits.max_tokens is None else self.limits.max_tokens
@@ -306,18 +299,22 @@ class Ledger:
 class InputEstimate:
     """A ceiling for input tokens without a tokenizer: bytes, then the highest ratio seen for that model plus 10 %.
 
-    Characters / 3.5 is good for a plan and no ceiling: Chinese text and digits take more.
+    No tokenizer in use makes more than a token of a byte; characters / 3.5 is good for a plan and no ceiling, since
+    Chinese text and digits take more.
     """
 
     def __init__(self) -> None:
-        self._seen: dict[str, list[float]] = {}
+        self._replies: Counter[str] = Counter()
+        self._most: dict[str, float] = {}
 
     def tokens(self, model: str, size_bytes: int) -> int:
-        ratios = self._seen.get(model, [])
-        if len(ratios) < WARM_REPLIES:
+        """The most tokens that a prompt of `size_bytes` may take for `model`."""
+        if self._replies[model] < WARM_REPLIES:
             return size_bytes
-        return min(size_bytes, int(size_bytes * max(ratios) * 1.1) + 1)
+        return min(size_bytes, int(size_bytes * self._most[model] * 1.1) + 1)
 
     def observe(self, model: str, size_bytes: int, input_tokens: int) -> None:
+        """A prompt of `size_bytes` was counted as `input_tokens` by the provider."""
         if size_bytes and input_tokens:
-            self._seen.setdefault(model, []).append(input_tokens / size_bytes)
+            self._replies[model] += 1
+            self._most[model] = max(self._most.get(model, 0.0), input_tokens / size_bytes)

@@ -23,6 +23,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -167,12 +168,18 @@ def write_result(folder: Path, result: dict[str, Any]) -> None:
 
 
 def write_whole(path: Path, text: str, mode: int = 0o666) -> None:
-    """Write a file whole or not at all; `mode` is for a new one, less the umask. Raises `OSError`."""
+    """Write a file whole or not at all. A file that was there keeps its mode; a new one gets `mode`, less the umask.
+
+    Raises `OSError`.
+    """
     target = Path(os.path.realpath(path))  # a link stays a link
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    draft = target.with_name(f".{target.name}.{os.urandom(6).hex()}")
+    # Nobody can have put a link in place of a draft whose name nobody knew.
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
+            if target.exists():
+                os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
             file.write(text)
         draft.replace(target)
     except BaseException:

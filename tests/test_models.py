@@ -210,14 +210,6 @@ def test_retry_after() -> None:
     assert 30 < error.retry_after <= 60
 
 
-def test_deadline_holds_for_a_slow_body() -> None:
-    """The time limit of a request is a deadline even when bytes keep coming."""
-    error = failure(Reply("x" * 400, drip_s=30), timeout_s=0.5)
-    assert isinstance(error, ModelError)
-    assert error.retriable
-    assert "no reply within" in error.message
-
-
 def test_many_in_flight_and_two_loops() -> None:
     """64 requests at once are answered each with its own reply, and a second event loop in the process works too."""
     for _ in range(2):
@@ -262,7 +254,7 @@ def test_named_models_that_cannot_be_used(name: str, hint: str) -> None:
     [
         ({"model": "openai/x", "windw": 5}, "window"),
         ({"model": "openai/x", "api_key": "sk-secret-in-a-file"}, "key = { env"),
-        ({"model": "openai/x", "key": "sk-secret-in-a-file"}, "a table"),
+        ({"model": "openai/x", "key": "sk-secret-in-a-file"}, "neither { env"),
         ({"model": "openai/x", "window": "big"}, "whole number"),
         ({"model": "openai/x", "price": {"input": 1.0}}, "output"),
         ({"model": "openai/x", "price": {"input": 1.0, "output": -2}}, "USD"),

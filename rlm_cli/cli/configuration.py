@@ -29,10 +29,6 @@ from .failure import warn
 
 BUILT_IN = "built-in"
 OUR_VARIABLES = frozenset(name for names, _ in variables() for name in names.split(", "))
-MODEL_KEYS = frozenset(
-    ("model", "api_base", "base_model", "window", "max_output", "price", "rpm", "tpm", "options", "key")
-)
-"""What `[models.NAME]` may hold; `key` is `{ env = … }` or `{ command = … }`, as in `[keys]`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,34 +232,23 @@ def _known(key: str, path: Path) -> None:
 
 def _no_keys_inside(raw: Any, path: Path) -> None:
     """`[keys]` says where a key is. The value is never repeated in a message: it may be the key itself."""
+    from ..models.keys import check_place
+
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: keys is a table", hint='[keys]\nanthropic = { env = "MY_KEY" }')
     for provider, place in raw.items():
-        _key_place(place, f"keys.{provider}", path)
-
-
-def _key_place(place: Any, name: str, path: Path) -> None:
-    how = '{ env = "NAME" } or { command = "…" }'
-    if isinstance(place, str):
-        raise ConfigError(
-            f"{path}: {name} holds a text where only the place of a key belongs",
-            why="keys in files end up in backups and repositories",
-            hint=f"write {name.rpartition('.')[2]} = {how}",
-        )
-    if not isinstance(place, dict) or len(place) != 1 or not isinstance(place.get("env", place.get("command")), str):
-        raise ConfigError(f"{path}: {name} is neither {how.replace(' or ', ' nor ')}")
+        check_place(f"{path}: keys.{provider}", place)
 
 
 def _check_models(raw: Any, path: Path) -> None:
-    """Names inside `[models.NAME]`; their values are checked where a model is made of them."""
+    """Every `[models.NAME]`, also those that this question does not use."""
+    from ..models.connection import checked_table
+
     for name, table in _tables(raw, "models", path):
-        for key, value in table.items():
-            if key in ("key", "api_key"):
-                _key_place(value, f"models.{name}.{key}", path)
-            if key not in MODEL_KEYS:
-                near = difflib.get_close_matches(key, sorted(MODEL_KEYS), n=1)
-                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(MODEL_KEYS))}"
-                raise ConfigError(f"{path}: [models.{name}] has no {key!r}", hint=hint)
+        try:
+            checked_table(name, table)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error.message}", why=error.why, hint=error.hint) from None
 
 
 def _tables(raw: Any, name: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -33,6 +33,8 @@ class Model(Protocol):
     """Tokens the model can write at most."""
     price: Price | None
     """None = unknown."""
+    rpm: int | None
+    """Requests a minute the user allows; None = as many as there are."""
 
     async def ready(self) -> None:
         """Returns once a request could be sent: what has to be loaded for it counts as no request's time.
@@ -44,7 +46,8 @@ class Model(Protocol):
     async def complete(
         self, messages: Sequence[Message], *, max_output_tokens: int, timeout_s: float, sub: bool
     ) -> Completion:
-        """One request, one reply. `sub` chooses the options meant for the sub-LM.
+        """One request, one reply. `sub` chooses the options meant for the sub-LM. `timeout_s` is what the client is
+        told; it is no deadline (a slow body outlives it), so who calls cancels.
 
         Raises `ModelError` (with `retriable`, `retry_after`, `terminal`) or `ConfigError` (key, unknown model).
         """

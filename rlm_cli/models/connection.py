@@ -34,7 +34,6 @@ _TABLE: dict[str, type | tuple[type, ...]] = {
     "max_output": int,
     "price": dict,
     "rpm": int,
-    "tpm": int,
     "options": dict,
     "key": dict,
 }
@@ -52,7 +51,6 @@ class Connection:
     """All that a request to one model needs. `options` go with every request, `sub_options` on top with sub-calls.
 
     `model` is in litellm's spelling. `api_base` None: the provider's own. `endpoint` is the host shown in the plan.
-    `own_base`: `api_base` came from the user, so the server behind it may be of any make.
     """
 
     name: str
@@ -63,6 +61,7 @@ class Connection:
     window: int
     max_output: int
     price: Price | None
+    rpm: int | None = None
     loopback: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     sub_options: Mapping[str, Any] = field(default_factory=dict)
@@ -82,7 +81,7 @@ class Surroundings:
 
 def resolve(name: str, around: Surroundings) -> Connection:
     """Raises `ConfigError` whenever a request could not succeed."""
-    table = _checked(name, around.models[name]) if name in around.models else {}
+    table = checked_table(name, around.models[name]) if name in around.models else {}
     model = str(table.get("model", name))
     prefix, slash, bare = model.partition("/")
     provider = catalog.provider(prefix) if slash and bare else None
@@ -131,6 +130,7 @@ def resolve(name: str, around: Surroundings) -> Connection:
         window=window,
         max_output=min(max_output, window),
         price=price,
+        rpm=table.get("rpm"),
         loopback=loopback,
         options=options,
         sub_options=sub_options,
@@ -165,8 +165,8 @@ def _measures(
     return table.get("window", window), table.get("max_output", max_output), price
 
 
-def _checked(name: str, table: object) -> dict[str, Any]:
-    """A `[models.NAME]` table whose keys and values are what they should be."""
+def checked_table(name: str, table: object) -> dict[str, Any]:
+    """A `[models.NAME]` table whose keys and values are what they should be. Raises `ConfigError`."""
     where = f"[models.{name}]"
     if not isinstance(table, dict):
         raise ConfigError(f"{where} is not a table", hint=f'[models.{name}] and below it model = "provider/model"')
@@ -174,6 +174,8 @@ def _checked(name: str, table: object) -> dict[str, Any]:
         if key not in _TABLE:
             hint = 'key = { env = "MY_KEY" }' if key == "api_key" else _did_you_mean(key, _TABLE)
             raise ConfigError(f"{where} has no setting {key!r}", hint=hint)
+        if key == "key":
+            credentials.check_place(f"{where} key", value)
         if not isinstance(value, _TABLE[key]) or isinstance(value, bool):
             raise ConfigError(f"{where} {key}: {_wanted(_TABLE[key])} is wanted")
         if isinstance(value, int) and value <= 0:

@@ -10,6 +10,8 @@ No message here ever contains a key, nor what a key's command printed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
 
 from ..errors import ConfigError
 from .catalog import Provider
@@ -31,28 +33,36 @@ def look_up(entry: tuple[str, object] | None, variables: Sequence[str], environ:
     return None
 
 
+def check_place(name: str, entry: object) -> None:
+    """Raises `ConfigError` for what is neither a variable's name nor a command; never repeats it: it may be the key."""
+    match entry:
+        case {"env": str(), **rest} | {"command": str(), **rest} if not rest:
+            return
+    raise ConfigError(
+        f"{name} is neither {{ env = … }} nor {{ command = … }}",
+        why="a key itself has no place in a configuration file: those end up in backups and repositories",
+        hint='{ env = "MY_KEY" } or { command = "pass show my-key" }',
+    )
+
+
 def in_environment(provider: Provider, environ: Mapping[str, str]) -> str | None:
     """The variable that holds the provider's key, None when none does."""
     return next((variable for variable in provider.variables if environ.get(variable, "").strip()), None)
 
 
-def _configured(name: str, entry: object, environ: Mapping[str, str]) -> str:
-    match entry:
-        case {"env": str(variable), **rest} if not rest:
-            if not environ.get(variable, "").strip():
-                raise ConfigError(f"{name}: the variable {variable} is not set", hint=f"export {variable}=…")
-            return environ[variable]
-        case {"command": str(command), **rest} if not rest:
-            return _printed_by(name, command)
-    raise ConfigError(
-        f"{name} is neither {{ env = … }} nor {{ command = … }}",
-        why="a key itself has no place in a configuration file",
-        hint='{ env = "MY_KEY" } or { command = "pass show my-key" }',
-    )
+def _configured(name: str, entry: Any, environ: Mapping[str, str]) -> str:
+    check_place(name, entry)
+    if "command" in entry:
+        return _printed_by(name, entry["command"])
+    variable: str = entry["env"]
+    if not environ.get(variable, "").strip():
+        raise ConfigError(f"{name}: the variable {variable} is not set", hint=f"export {variable}=…")
+    return environ[variable]
 
 
+@cache
 def _printed_by(name: str, command: str) -> str:
-    """First line of what the command prints, as password stores have it. No shell."""
+    """First line of what the command prints, as password stores have it. No shell. Asked once a process."""
     import shlex
     import subprocess
 

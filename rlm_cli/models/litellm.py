@@ -25,7 +25,7 @@ from .connection import NO_KEY, Connection
 from .failures import scrub, translate
 
 GRACE_S = 5.0
-"""litellm's own timeout is no deadline (a slow body outlives it), so ours is, and its one comes later."""
+"""litellm's own timeout comes after the caller's: what it says of one is worth less."""
 
 _ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else three tries to download it
@@ -79,6 +79,7 @@ class LitellmModel:
         self.window = connection.window
         self.max_output = connection.max_output
         self.price = connection.price
+        self.rpm = connection.rpm
         self._connection = connection
         if connection.loopback:
             _no_proxy_for(connection.endpoint)
@@ -102,12 +103,7 @@ class LitellmModel:
         litellm = await asyncio.wrap_future(start_import())
         failure: RlmError
         try:
-            async with asyncio.timeout(timeout_s):
-                response = await litellm.acompletion(**self._request(messages, max_output_tokens, timeout_s, sub))
-        except TimeoutError:
-            failure = ModelError(
-                f"no reply within {timeout_s:.0f} s", why=f"{self.name} did not finish", retriable=True
-            )
+            response = await litellm.acompletion(**self._request(messages, max_output_tokens, timeout_s, sub))
         except Exception as error:  # litellm lets through whatever its clients raise
             failure = translate(error, self._connection)
         else:

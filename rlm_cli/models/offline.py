@@ -37,6 +37,7 @@ class ExtractiveModel:
     window = WINDOW
     max_output = 16_000
     price: Price | None = Price(0.0, 0.0)
+    rpm: int | None = None
 
     async def ready(self) -> None:
         """Nothing has to be loaded."""
