@@ -25,7 +25,7 @@ import mmap
 import os
 import struct
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import overload
@@ -224,6 +224,14 @@ class Corpus:
         columns, count = self._columns, len(self.documents)
         index = bisect_right(columns["stop_byte"], byte, 0, count)
         return index if index < count and columns["start_byte"][index] <= byte else None
+
+    def touched(self, spans: Iterable[tuple[int, int]]) -> list[int]:
+        """Indexes of the documents that these slices [start, stop) touch, in order."""
+        starts, stops, count = self._columns["start"], self._columns["stop"], len(self.documents)
+        found: set[int] = set()
+        for start, stop in spans:
+            found.update(range(bisect_right(stops, start, 0, count), bisect_right(starts, stop - 1, 0, count)))
+        return sorted(found)
 
     def column(self, name: str) -> memoryview[int]:
         """One field of all documents (start, stop, start_byte, stop_byte, first_line, lines), for bisecting.

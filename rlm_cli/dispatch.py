@@ -57,6 +57,11 @@ class Deadline:
         now = time.monotonic()
         return cls(now + timeout_s - min(timeout_s * LANDING_SHARE, LANDING_SECONDS), now + timeout_s)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether ordinary requests have no time left."""
+        return self.soft is not None and time.monotonic() >= self.soft
+
     def left(self, landing: bool) -> float | None:
         """Seconds that remain, None without a limit."""
         end = self.hard if landing else self.soft

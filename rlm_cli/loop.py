@@ -2,8 +2,8 @@
 
 `converse` yields effects, `Complete` (ask a model) and `Execute` (run code), and is sent what came of them. There is
 no network, process, clock or terminal in it: a test is a list of replies, a resumed run a longer list of replies.
-Failures that the loop can act on arrive as values (`Refusal`, `Output.error`); anything else is raised by whoever
-drives it and passes through.
+Failures that the loop can act on arrive as values (`Refusal`, `Output.error`), or as a `ModelError` where a request
+failed: with an answer in hand, that does no harm. Anything else passes through.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from . import prompts, reply
 from .call import Call, Complete, Completion, Execute, Handover, Output, Turn
-from .errors import LimitReached
+from .errors import LimitReached, ModelError
 from .ledger import Refusal, StopReason
 from .result import Answer
 
@@ -33,7 +33,12 @@ def converse(call: Call) -> Conversation:
     idle = 0
     stop = Refusal(StopReason.MAX_ITERATIONS, f"the limit of {call.max_iterations} iterations is reached")
     for _ in range(call.max_iterations):
-        completion = yield from _complete(Complete(prompts.turn(call, trajectory), "iteration"))
+        try:
+            completion = yield from _complete(Complete(prompts.turn(call, trajectory), "iteration"))
+        except ModelError:
+            if held is None:
+                raise
+            return held  # an answer that was reached is never thrown away
         if isinstance(completion, Refusal):
             stop = completion
             break
@@ -68,7 +73,7 @@ def land(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> Conversatio
     the paper's E.2).
     """
     messages = prompts.landing_code(call, trajectory, stop)
-    completion = yield from _complete(Complete(messages, "landing"))
+    completion = yield from _last(Complete(messages, "landing"))
     if isinstance(completion, Completion):
         parsed = reply.read(completion)
         if parsed.answer is not None:
@@ -80,7 +85,7 @@ def land(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> Conversatio
             if handed is not None:
                 return _handed_over(handed, output.refused, stop.reason)
         messages = prompts.landing_words(call, trajectory, stop)
-        completion = yield from _complete(Complete(messages, "landing"))
+        completion = yield from _last(Complete(messages, "landing"))
         if isinstance(completion, Completion) and completion.text.strip():
             said = reply.words(completion.text, [entry.path for entry in call.preview.entries])
             return Answer(said.value, said.quotes, stop.reason)
@@ -106,6 +111,14 @@ def _complete(effect: Complete) -> Generator[Complete, Any, Completion | Refusal
     completion = yield effect
     assert isinstance(completion, (Completion, Refusal))
     return completion
+
+
+def _last(effect: Complete) -> Generator[Complete, Any, Completion | Refusal | None]:
+    """A request of the landing; one that fails is as good as one that was refused."""
+    try:
+        return (yield from _complete(effect))
+    except ModelError:
+        return None
 
 
 def _execute(effect: Execute) -> Generator[Execute, Any, Output]:

@@ -85,6 +85,8 @@ class Documents:
 
     corpus: Corpus
     manifest: read.Manifest
+    distinct: int
+    """How many of the documents are different files."""
 
     @property
     def tokens(self) -> int:
@@ -136,12 +138,13 @@ async def read_documents(job: Job, emit: Emit, warm_up: Callable[[], None] = lam
             warm_up()
         loop.call_soon_threadsafe(emit, reading, None)
 
-    def gather() -> tuple[Corpus, read.Manifest]:
+    def gather() -> Documents:
         stdin = job.stdin or (sys.stdin.buffer if sys.stdin else None)
         try:
             with closing(CorpusBuilder()) as builder:
                 manifest = read.gather(job.sources, rules, builder, stdin=stdin, progress=progress, stop=stop)
-                return builder.finish(), manifest
+                corpus = builder.finish()
+                return Documents(corpus, manifest, len({document.sha256 for document in corpus.documents}))
         except Unwritable as error:
             raise RlmError(
                 "the text of the documents cannot be written to disk",
@@ -151,12 +154,11 @@ async def read_documents(job: Job, emit: Emit, warm_up: Callable[[], None] = lam
 
     reading = asyncio.ensure_future(asyncio.to_thread(gather))
     try:
-        corpus, manifest = await asyncio.shield(reading)
+        documents = await asyncio.shield(reading)
     except asyncio.CancelledError:
         stop.set()
         await asyncio.wait([reading], timeout=2)
         raise
-    documents = Documents(corpus, manifest)
     _require_something(documents)
     if not warmed.is_set():
         warm_up()

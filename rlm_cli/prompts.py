@@ -11,7 +11,7 @@ the text, not before it (FinanceBench: 78.7 % against 24.7 %).
 
 from __future__ import annotations
 
-from .call import Call, Entry, Message, Output, Preview, Turn
+from .call import Call, Message, Output, Preview, Turn
 from .ledger import Refusal
 
 MOST_ENTRIES = 100
@@ -157,17 +157,6 @@ def question_of(text: str) -> str | None:
     mark = f'{QUERY_MARK}"'
     start = text.rfind(mark)
     return text[start + len(mark) : text.rindex('"')] if start >= 0 else None
-
-
-def chosen(entries: list[Entry]) -> tuple[Entry, ...]:
-    """The documents to list when there are many: half the places for the largest, half evenly through the rest."""
-    if len(entries) <= MOST_ENTRIES:
-        return tuple(entries)
-    largest = set(sorted(range(len(entries)), key=lambda i: -entries[i].chars)[: SHOWN_ENTRIES // 2])
-    rest = [i for i in range(len(entries)) if i not in largest]
-    step = len(rest) / (SHOWN_ENTRIES - len(largest))
-    sample = {rest[int(k * step)] for k in range(SHOWN_ENTRIES - len(largest))}
-    return tuple(entries[i] for i in sorted(largest | sample))
 
 
 def _opening(call: Call) -> tuple[Message, ...]:

@@ -109,7 +109,7 @@ class _Question:
             raise LimitReached(answer.stop_reason)
         ending.answer = answer
         ending.citations = await self._located(answer)
-        await self.run.settle_coverage()
+        await self.run.seen.settle()
 
     def _begin(self) -> None:
         """The run is going to spend: from here on it has an id, a folder and a journal."""
@@ -197,7 +197,7 @@ class _Question:
 
     async def _close(self) -> None:
         if self.run is not None:
-            await self.run.close()
+            await self.run.seen.close()
         if self.sandbox is not None:
             await self.sandbox.close()
         if self.models is not None:
@@ -255,7 +255,7 @@ class _Question:
         if self.documents is None:
             return None
         corpus, manifest = self.documents.corpus, self.documents.manifest
-        seen = self.run.coverage if self.run is not None else None
+        seen = self.run.seen.coverage if self.run is not None else None
         return {
             "files": {
                 "total": len(corpus.documents) + len(manifest.skipped),

@@ -52,6 +52,11 @@ def read(completion: Completion) -> Reply:
     return Reply(text, problem="no code")
 
 
+def spoken(completion: Completion) -> str:
+    """The text of a reply without its thinking; "" where there is nothing else."""
+    return _THINKING.sub("", completion.text or "").strip()
+
+
 def words(text: str, paths: Collection[str] = ()) -> Handover:
     """An answer in words: the text, then `> quote` or `> path: quote` lines. `NOT FOUND` alone hands over None.
 

@@ -10,40 +10,33 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
-from . import loop, prompts, reply
-from .builder import CorpusBuilder
-from .call import Call, Complete, Completion, Entry, Execute, Handover, Message, Output, Preview, Purpose
+from . import contexts, loop, prompts, reply
+from .builder import Unwritable
+from .call import Call, Complete, Completion, Execute, Message, Output, Purpose
 from .corpus import Corpus
-from .dispatch import OUT_OF_TIME, OUTPUT_LIMIT, Deadline, Dispatch
+from .dispatch import OUT_OF_TIME, Deadline, Dispatch
 from .errors import ConfigError, LimitReached, ModelError, RlmError
-from .events import (
-    CallFinished,
-    CallStarted,
-    CodeFinished,
-    CodeStarted,
-    CoverageGrew,
-    IterationStarted,
-    NoticeGiven,
-)
+from .events import CallFinished, CallStarted, CodeFinished, CodeStarted, IterationStarted, NoticeGiven
 from .evidence import Coverage
 from .ledger import Ledger, Refusal, StopReason
 from .models import Model
-from .prepare import CHARS_PER_TOKEN, Documents, Job, Models
+from .prepare import Documents, Job, Models
 from .result import Answer, Status, answer_text
 from .sandbox import Context, Failed, Query, Repl, Sandbox, Span
+from .seen import Seen
 from .stream import Stream
 
-SUB_CHARS = 100_000
-"""Characters advised for a sub-prompt, less where the sub-LM's window is smaller."""
 USED_STEPS = (0.9, 0.75, 0.5)
 """Shares of the budget at which the root is told how much is used."""
 GRACE_S = 1.0
 """At the time limit sub-calls are refused first, so that the cell can still react; then it is interrupted."""
+EMPTY_REPLIES = 3
+"""In a row, to the one request of direct mode, before the model is given up on."""
+RUN_WIDE = frozenset({StopReason.MAX_BUDGET, StopReason.MAX_TOKENS, StopReason.MAX_SUBCALLS, StopReason.TIMEOUT})
+"""Limits that a child shares with its parent: where it met one, the parent will too."""
 
 
 class Run:
@@ -71,8 +64,7 @@ class Run:
             retries=job.settings.retries,
             request_timeout_s=job.settings.request_timeout,
         )
-        self.coverage = Coverage(documents.corpus)
-        self._looking = ThreadPoolExecutor(1, "coverage")
+        self.seen = Seen(Coverage(documents.corpus), documents.corpus.lines, stream.emit)
         # By depth: who waits for a place waits for calls of its own depth only, which wait for deeper ones at most.
         self._repls = defaultdict[int, asyncio.Semaphore](lambda: asyncio.Semaphore(job.settings.jobs))
         self._children: dict[str, int] = {}
@@ -87,10 +79,6 @@ class Run:
         call = self._root_call()
         return await self.call(call, self.documents.corpus, None)
 
-    async def close(self) -> None:
-        """Wait for what is still being looked up; the models and the sandbox are closed by who opened them."""
-        await asyncio.to_thread(self._looking.shutdown, cancel_futures=True)
-
     async def call(self, call: Call, corpus: Corpus, spans: Sequence[Span] | None) -> Answer:
         """One call with a REPL, root or child, from its first iteration to its answer."""
         assert self.sandbox is not None
@@ -100,8 +88,8 @@ class Run:
             async with self._repls[call.depth]:
                 repl = await self.sandbox.open(corpus, spans, lambda query: self._ask(call, corpus, query))
                 try:
-                    self.saw(call.preview.head)
-                    self.saw(call.preview.tail)
+                    self.seen.saw(call.preview.head)
+                    self.seen.saw(call.preview.tail)
                     answer = await self._drive(call, model, repl)
                 finally:
                     await repl.close()
@@ -113,30 +101,11 @@ class Run:
         self._finished(call.address, answer)
         return answer
 
-    def saw(self, text: str) -> None:
-        """Models were shown `text`: look up in the background which lines of the corpus stand in it."""
-        if not text:
-            return
-        event_loop = asyncio.get_running_loop()
-
-        def look() -> None:
-            self.coverage.saw(text)
-            grew = CoverageGrew(self.coverage.lines_seen, self.documents.corpus.lines)
-            with suppress(RuntimeError):  # the run ended meanwhile
-                event_loop.call_soon_threadsafe(self.emit, grew, None)
-
-        with suppress(RuntimeError):
-            self._looking.submit(look)
-
-    async def settle_coverage(self) -> None:
-        """Wait until everything shown so far was looked up."""
-        await asyncio.get_running_loop().run_in_executor(self._looking, lambda: None)
-
     async def _drive(self, call: Call, model: Model, repl: Repl) -> Answer:
         conversation = loop.converse(call)
         effect = next(conversation)
         iteration = 0
-        held: Handover | None = None
+        failure: ModelError | None = None
         try:
             while True:
                 match effect:
@@ -144,21 +113,22 @@ class Run:
                         if purpose == "iteration":
                             iteration += 1
                             self.emit(IterationStarted(iteration), call.address)
-                        sent: Completion | Refusal | Output = await self.dispatch.complete(
-                            call.address, model, messages, purpose
-                        )
+                        try:
+                            sent: Completion | Refusal | Output = await self.dispatch.complete(
+                                call.address, model, messages, purpose, lands=call.landing
+                            )
+                        except ModelError as error:
+                            failure = error
+                            effect = conversation.throw(error)  # the loop may have an answer already
+                            continue
                     case Execute(code, subcalls):
                         sent = await self._execute(call, repl, code, subcalls)
-                        held = sent.held or held
                 effect = conversation.send(sent)
-        except ModelError as error:
-            if held is None:
-                raise
-            # An answer that was reached is never thrown away.
-            self.emit(NoticeGiven("answer_kept", f"the answer is the one with an unfound quote: {error}"), call.address)
-            return Answer(held.value, held.quotes)
         except StopIteration as stop:
             answer: Answer = stop.value
+            if failure is not None:
+                told = f"the answer is what there was before the model failed: {failure}"
+                self.emit(NoticeGiven("answer_kept", told), call.address)
             if answer.partial:
                 self.dispatch.hit(Refusal(answer.stop_reason, ""), call.address)
             return answer
@@ -181,10 +151,10 @@ class Run:
                 running.cancel()
                 await asyncio.wait([running])
         refused = self._refused.pop(call.address, None)
-        if refused is None and subcalls and left is not None and self.dispatch.deadline.left(False) <= 0:  # type: ignore[operator]
+        if refused is None and subcalls and output.answer is None and self.dispatch.deadline.is_over:
             refused = self.dispatch.hit(OUT_OF_TIME, call.address)
         output = replace(output, refused=refused, used=next((s for s in USED_STEPS if self.ledger.used >= s), 0.0))
-        self.saw(output.stdout)
+        self.seen.saw(output.stdout)
         self.emit(
             CodeFinished(
                 output.stdout, output.omitted_chars, output.error, output.answer is not None, output.duration_s
@@ -197,71 +167,80 @@ class Run:
 
     async def _ask(self, parent: Call, corpus: Corpus, query: Query) -> list[str | Failed]:
         """Answer the prompts of one query, concurrently; a failure takes its place in the results."""
-        async with asyncio.TaskGroup() as group:
-            asked = [
-                group.create_task(self._answer(parent, corpus, query, prompt, context))
-                for prompt, context in zip(query.prompts, query.contexts, strict=True)
-            ]
-        return [one.result() for one in asked]
-
-    async def _answer(
-        self, parent: Call, corpus: Corpus, query: Query, prompt: str, context: Context | None
-    ) -> str | Failed:
         assert self._fatal is not None
         if self._fatal.done():
-            return Failed("the run is ending")
+            return [Failed("the run is ending")] * len(query.prompts)
         model = self.models.named(query.model)
         if model is None:
             known = ", ".join(sorted({m.name for m in self.models.all}))
-            return Failed(f"model {query.model!r} may not be used here; these may: {known}")
-        refusal = self.ledger.admit_subcall()
+            failed = Failed(f"model {query.model!r} may not be used here; these may: {known}")
+            return [failed] * len(query.prompts)
+        refusal, asked = None, list[asyncio.Task[str | Failed]]()
+        async with asyncio.TaskGroup() as group:
+            for prompt, context in zip(query.prompts, query.contexts, strict=True):
+                if refusal := self.ledger.admit_subcall():
+                    break
+                asked.append(group.create_task(self._answer(parent, corpus, query.kind, model, prompt, context)))
+        results = [one.result() for one in asked]
         if refusal is not None:
-            return self._refuse(parent, refusal)
+            results += [self._refuse(parent, refusal)] * (len(query.prompts) - len(asked))
+        return results
+
+    async def _answer(
+        self, parent: Call, corpus: Corpus, kind: str, model: Model, prompt: str, context: Context | None
+    ) -> str | Failed:
         try:
-            if query.kind == "rlm" and parent.recursive:
+            if kind == "rlm" and parent.recursive:
                 return await self._child(parent, corpus, model, prompt, context)
-            return await self._sub(parent, model, prompt, _text(corpus, context))
+            return await self._sub(parent, corpus, model, prompt, context)
         except ConfigError as error:
             return self._end(error)
         except ModelError as error:
             return self._end(error) if error.terminal else Failed(str(error))
         except RlmError as error:  # a child's sandbox that does not start: its parent can go on
             return Failed(str(error))
+        except Unwritable as error:
+            return Failed(f"the context cannot be written to disk: {error}")
 
-    async def _sub(self, parent: Call, model: Model, prompt: str, context: str | None) -> str | Failed:
+    async def _sub(
+        self, parent: Call, corpus: Corpus, model: Model, prompt: str, context: Context | None
+    ) -> str | Failed:
         """A sub-call without a REPL: one completion."""
-        messages = prompts.sub(prompt, context)
-        text = messages[-1].content
-        if len(text) / 5 > model.window:  # five characters a token: surely too long, not worth a request
+        size = len(prompt) + contexts.length(context)
+        if size > model.window * contexts.SURELY_TOO_LONG:
             return Failed(
-                f"the prompt has {len(text):,} characters; {model.name} takes about {_sub_chars(model):,}:"
+                f"the prompt has {size:,} characters; {model.name} takes about {contexts.sub_chars(model):,}:"
                 " cut the text into parts"
             )
+        messages = prompts.sub(prompt, contexts.text_of(corpus, context))
         address = self._address(parent)
-        call = CallStarted(parent.address, parent.depth + 1, "llm", model.name, prompt, len(text))
+        call = CallStarted(parent.address, parent.depth + 1, "llm", model.name, prompt, len(messages[-1].content))
         self.emit(call, address)
         try:
             completion = await self._complete(address, model, messages, "sub")
-        except RlmError as error:
+        except BaseException as error:
             self._close_call(address, Status.FAILED, str(error))
             raise
         if isinstance(completion, Refusal):
             self._close_call(address, Status.FAILED, completion.message)
             return self._refuse(parent, completion)
-        said = completion.text.strip()
-        self._close_call(address, Status.COMPLETE if said else Status.FAILED, completion.text)
+        said = reply.spoken(completion)
+        self._close_call(address, Status.COMPLETE if said else Status.FAILED, said)
         if completion.finish_reason == "length":
             self.emit(NoticeGiven("reply_cut", "a sub-call's reply was cut off by its output limit"), address)
-        return completion.text if said else Failed(f"{model.name} sent an empty reply")
+        return said or Failed(f"{model.name} sent an empty reply")
 
     async def _child(
         self, parent: Call, corpus: Corpus, model: Model, prompt: str, context: Context | None
     ) -> str | Failed:
         """A sub-call with a REPL of its own over just the slice it was given (offsets of its parent's corpus)."""
-        spans = _spans(context)
+        size, most = contexts.length(context), corpus.chars + contexts.LARGEST_TEXT
+        if size > most:
+            return Failed(f"the context has {size:,} characters, more than all there is: pass each slice once")
+        spans = contexts.spans_of(context)
         made: Corpus | None = None
         if spans is None:
-            made = corpus = _corpus_of(corpus, prompt if context is None else context)
+            made = corpus = contexts.corpus_of(corpus, prompt if context is None else context)
         try:
             call = replace(
                 parent,
@@ -270,9 +249,9 @@ class Run:
                 depth=parent.depth + 1,
                 question=prompt,
                 model=model.name,
-                preview=self._preview(corpus, spans),
+                preview=contexts.preview(corpus, spans, None, self.job.settings.context_memory),
                 recursive=parent.depth + 2 < self.job.settings.max_depth,
-                window_chars=_window_chars(model),
+                window_chars=contexts.window_chars(model),
                 landing=True,
             )
             answer = await self.call(call, corpus, spans)
@@ -280,31 +259,44 @@ class Run:
             if made is not None:
                 made.close()
         if answer.partial and not answer.found:
-            return self._refuse(parent, Refusal(answer.stop_reason, f"the child was stopped by {answer.stop_reason}"))
+            why = f"the child was stopped by {answer.stop_reason}"
+            if answer.stop_reason in RUN_WIDE:
+                return self._refuse(parent, Refusal(answer.stop_reason, why))
+            return Failed(why)
         text = answer_text(answer.value) if answer.found else prompts.NOTHING_FOUND
         return f"{prompts.partial_child(answer.stop_reason)}\n{text}" if answer.partial else text
 
     async def _direct(self) -> Answer:
         """One call with the whole text."""
-        corpus = self.documents.corpus
-        paths = [document.path for document in corpus.documents]
+        corpus, model = self.documents.corpus, self.models.root
         text = corpus.text(*corpus.whole)
-        self.emit(CallStarted(None, 0, "root", self.models.root.name, self.job.question, len(text)), "0")
+        self.emit(CallStarted(None, 0, "root", model.name, self.job.question, len(text)), "0")
         try:
-            completion = await self._complete("0", self.models.root, prompts.direct(self.job.question, text), "direct")
-        except RlmError:
-            self._close_call("0", Status.FAILED, "")
+            answer = await self._read_whole(model, prompts.direct(self.job.question, text))
+        except BaseException as error:
+            self._close_call("0", Status.FAILED, str(error))
             raise
-        if isinstance(completion, Refusal):
-            answer = Answer(None, (), completion.reason)
-            if self.job.settings.on_limit == "fail":
-                raise LimitReached(completion.reason, completion.message)
-        else:
-            said = reply.words(completion.text, paths)
-            reason = StopReason.MAX_TOKENS if completion.finish_reason == "length" else StopReason.FINAL
-            answer = Answer(said.value, said.quotes, reason)
         self._finished("0", answer)
         return answer
+
+    async def _read_whole(self, model: Model, messages: tuple[Message, ...]) -> Answer:
+        """The answer in words; an empty reply is no answer, and asked for again."""
+        why = ""
+        for _ in range(EMPTY_REPLIES):
+            completion = await self._complete("0", model, messages, "direct")
+            if isinstance(completion, Refusal):
+                if self.job.settings.on_limit == "fail":
+                    raise LimitReached(completion.reason, completion.message)
+                return Answer(None, (), completion.reason)
+            cut = completion.finish_reason == "length"
+            if not reply.spoken(completion):
+                why = "its output limit went into reasoning" if cut else ""
+                continue
+            if cut:
+                self.emit(NoticeGiven("reply_cut", "the reply was cut off by its output limit"), "0")
+            said = reply.words(completion.text, [document.path for document in self.documents.corpus.documents])
+            return Answer(said.value, said.quotes, StopReason.MAX_TOKENS if cut else StopReason.FINAL)
+        raise ModelError(f"{model.name} sent an empty reply, {EMPTY_REPLIES} times", why=why, hint="try another model")
 
     async def _complete(
         self, address: str, model: Model, messages: tuple[Message, ...], purpose: Purpose
@@ -312,7 +304,7 @@ class Run:
         """A completion whose whole prompt counts as seen once it was answered."""
         completion = await self.dispatch.complete(address, model, messages, purpose)
         if isinstance(completion, Completion):
-            self.saw(messages[-1].content)
+            self.seen.saw(messages[-1].content)
         return completion
 
     def _refuse(self, parent: Call, refusal: Refusal) -> Failed:
@@ -350,79 +342,18 @@ class Run:
 
     def _root_call(self) -> Call:
         s, root = self.job.settings, self.models.root
+        documents = self.documents
         return Call(
             address="0",
             kind="root",
             depth=0,
             question=self.job.question,
             model=root.name,
-            preview=self._preview(self.documents.corpus, None),
-            sub_chars=_sub_chars(self.models.sub),
+            preview=contexts.preview(documents.corpus, None, documents.distinct, s.context_memory),
+            sub_chars=contexts.sub_chars(self.models.sub),
             recursive=s.max_depth > 1,
             max_iterations=s.max_iterations,
-            window_chars=_window_chars(root),
+            window_chars=contexts.window_chars(root),
             max_subcalls=s.max_subcalls,
             landing=s.on_limit == "answer",
         )
-
-    def _preview(self, corpus: Corpus, spans: Sequence[Span] | None) -> Preview:
-        ranges = [(span.start, span.stop) for span in spans] if spans else [corpus.whole]
-        chars = sum(stop - start for start, stop in ranges)
-        documents = [d for d in corpus.documents if any(d.start < stop and start < d.stop for start, stop in ranges)]
-        entries = [Entry(d.path, d.chars, d.lines, d.pages) for d in documents]
-        edge = prompts.SHOWN_EDGE
-        first, last = ranges[0], ranges[-1]
-        head = corpus.text(first[0], min(first[1], first[0] + edge))
-        tail = corpus.text(max(last[0], last[1] - edge), last[1]) if chars > 2 * edge else ""
-        if not tail and chars > edge:
-            head = "".join(corpus.text(*piece) for piece in ranges)
-        return Preview(
-            documents=len(documents),
-            distinct=len({d.sha256 for d in documents}),
-            entries=prompts.chosen(entries),
-            chars=chars,
-            lines=sum(d.lines for d in documents),
-            head=head,
-            tail=tail,
-            lazy=chars * corpus.char_width > self.job.settings.context_memory,
-            header=corpus.header(documents[0]).rstrip("\n") if len(documents) > 1 else "",
-        )
-
-
-def _window_chars(model: Model) -> int:
-    """Characters of history beyond which old outputs are shortened: three quarters of the window beside a reply."""
-    room = model.window - min(OUTPUT_LIMIT["iteration"], model.max_output)
-    return max(int(room * CHARS_PER_TOKEN * 0.75), 10_000)
-
-
-def _sub_chars(model: Model) -> int:
-    """Characters a sub-prompt should have at most."""
-    room = (model.window - min(OUTPUT_LIMIT["sub"], model.max_output)) * CHARS_PER_TOKEN
-    return max(min(SUB_CHARS, int(room * 0.9) // 1000 * 1000), 1000)
-
-
-def _text(corpus: Corpus, context: Context | None) -> str | None:
-    match context:
-        case None | str():
-            return context
-        case Span(start, stop):
-            return corpus.text(start, stop)
-        case _:
-            return "\n\n".join(_text(corpus, part) or "" for part in context)
-
-
-def _corpus_of(corpus: Corpus, context: Context) -> Corpus:
-    """A corpus for a child from text that is no slice of its parent's: one document, or one a list item."""
-    parts = context if isinstance(context, tuple) else (context,)
-    with closing(CorpusBuilder()) as builder:
-        for number, part in enumerate(parts):
-            with builder.document(f"context[{number}]" if len(parts) > 1 else "context", "text") as document:
-                document.write(_text(corpus, part) or "")
-        return builder.finish()
-
-
-def _spans(context: Context | None) -> tuple[Span, ...] | None:
-    """The slices of a context that is made of nothing else, else None."""
-    parts = context if isinstance(context, tuple) else (context,)
-    spans = tuple(part for part in parts if isinstance(part, Span))
-    return spans if spans and len(spans) == len(parts) else None

@@ -112,7 +112,7 @@ def test_an_answer_that_was_reached_is_kept(rlm: Rlm, write: Write, tmp_path: Pa
         code, out, err = ask(rlm, server, "--mode", "rlm", "Q?", "docs/a.txt", cwd=tmp_path)
     assert (code, out) == (0, "x [1]\n\n[1] not found in the documents  “thirty weeks of notice”\n")
     assert "quote 1: “thirty weeks of notice”" in server.requests[1].prompt
-    assert "unfound quote" in err
+    assert "before the model failed" in err
 
 
 def test_jsonl_streams_the_trace(rlm: Rlm, write: Write, tmp_path: Path) -> None:

@@ -218,13 +218,3 @@ def test_the_examples_are_good_code(recursive: bool) -> None:
     assert "81000" in blocks[-1]
     assert not re.search(r"\{(kind|header|sub_chars|part|recursive|replies|subcalls)", system)
     assert ("rlm_query(" in system) == recursive
-
-
-def test_many_documents_are_listed_as_largest_and_sample() -> None:
-    """The manifest in the first message stays short, and the largest documents are in it."""
-    entries = [Entry(f"{n}.txt", n if n != 17 else 10**6, 1, 0) for n in range(1_000)]
-    chosen = prompts.chosen(entries)
-    assert len(chosen) == prompts.SHOWN_ENTRIES
-    assert prompts.chosen(entries[:100]) == tuple(entries[:100])
-    assert Entry("17.txt", 10**6, 1, 0) in chosen
-    assert list(chosen) == sorted(chosen, key=lambda e: int(e.path[:-4]))

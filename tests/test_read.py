@@ -159,17 +159,19 @@ class TestWalking:
         threading.Timer(0.3, lambda: (tmp_path / "pipe").write_text("late\n")).start()
         assert [t for t, _, _ in texts("pipe")] == ["late\n"]
 
-    def test_folders_deeper_than_calls(self, tree: Tree, tmp_path: Path) -> None:
+    def test_folders_deeper_than_calls(self) -> None:
         """Nesting has no limit but the system's."""
-        tree()
-        os.chdir(tmp_path)
-        for _ in range(1_200):
-            Path("d").mkdir()
-            os.chdir("d")
-        Path("deep.txt").write_text("deep")
-        os.chdir(tmp_path)
-        assert paths(".") == ["./" + "d/" * 1_200 + "deep.txt"]
-        subprocess.run(["rm", "-r", "d"], check=True)  # shutil's recursion is not deep enough
+        place = tempfile.mkdtemp()
+        try:
+            with contextlib.chdir(place):
+                for _ in range(1_200):
+                    Path("d").mkdir()
+                    os.chdir("d")
+                Path("deep.txt").write_text("deep")
+            with contextlib.chdir(place):
+                assert paths(".") == ["./" + "d/" * 1_200 + "deep.txt"]
+        finally:
+            subprocess.run(["rm", "-rf", place], check=True)  # shutil's recursion is not deep enough
 
     def test_what_may_not_be_read(self) -> None:
         """A file and a folder without permission are named."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, overload
@@ -54,7 +53,7 @@ class Docs(Sequence[Doc]):
     def __init__(self, corpus: Corpus, spans: Spans | None = None) -> None:
         self._corpus = corpus
         self._spans = sorted(((0, corpus.chars),) if spans is None else spans)
-        self._indexes: Sequence[int] = range(len(corpus.documents)) if spans is None else self._touched()
+        self._indexes: Sequence[int] = range(len(corpus.documents)) if spans is None else corpus.touched(spans)
         self._by_path: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -103,14 +102,6 @@ class Docs(Sequence[Doc]):
         if not self._by_path:
             self._by_path = {self._corpus.documents[index].path: number for number, index in enumerate(self._indexes)}
         return self._by_path
-
-    def _touched(self) -> list[int]:
-        starts, stops, count = self._corpus.column("start"), self._corpus.column("stop"), len(self._corpus.documents)
-        touched: set[int] = set()
-        for start, stop in self._spans:
-            first = bisect_right(stops, start, 0, count)
-            touched.update(index for index in range(first, bisect_right(starts, stop - 1, 0, count)))
-        return sorted(touched)
 
 
 def _clip(spans: Spans, start: int, stop: int) -> list[tuple[int, int]]:

@@ -1,0 +1,123 @@
+"""What a call's context is: what the model is told of it, how much of it a prompt may hold, its text, its own corpus.
+
+A context that code passes on is made of text and of slices of its corpus (`Span`). Slices stay offsets as long as
+possible: they are measured before they are read, since a list of sixty times the corpus is quickly written.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from contextlib import closing
+
+from . import prompts
+from .builder import CorpusBuilder
+from .call import Entry, Preview
+from .corpus import Corpus
+from .dispatch import OUTPUT_LIMIT
+from .models import Model
+from .prepare import CHARS_PER_TOKEN
+from .sandbox import Context, Span
+
+SUB_CHARS = 100_000
+"""Characters advised for a sub-prompt, less where the sub-LM's window is smaller."""
+SURELY_TOO_LONG = 5
+"""Characters a token: a prompt of more than the window by this measure is not worth a request."""
+LARGEST_TEXT = 64 << 20
+"""Characters of a child's context beyond what its parent's corpus has: more cannot come over the wire."""
+
+
+def window_chars(model: Model) -> int:
+    """Characters of history beyond which old outputs are shortened: three quarters of the window beside a reply."""
+    room = model.window - min(OUTPUT_LIMIT["iteration"], model.max_output)
+    return max(int(room * CHARS_PER_TOKEN * 0.75), 10_000)
+
+
+def sub_chars(model: Model) -> int:
+    """Characters a sub-prompt should have at most."""
+    room = (model.window - min(OUTPUT_LIMIT["sub"], model.max_output)) * CHARS_PER_TOKEN
+    return max(min(SUB_CHARS, int(room * 0.9) // 1000 * 1000), 1000)
+
+
+def length(context: Context | None) -> int:
+    """Characters of a context, nothing of it read."""
+    match context:
+        case None:
+            return 0
+        case str():
+            return len(context)
+        case Span(start, stop):
+            return stop - start
+        case _:
+            return sum(map(length, context))
+
+
+def text_of(corpus: Corpus, context: Context | None) -> str | None:
+    """The text of a context; its parts are set apart by an empty line."""
+    match context:
+        case None | str():
+            return context
+        case Span(start, stop):
+            return corpus.text(start, stop)
+        case _:
+            return "\n\n".join(text_of(corpus, part) or "" for part in context)
+
+
+def spans_of(context: Context | None) -> tuple[Span, ...] | None:
+    """The slices of a context that is made of nothing else, else None."""
+    parts = context if isinstance(context, tuple) else (context,)
+    spans = tuple(part for part in parts if isinstance(part, Span))
+    return spans if spans and len(spans) == len(parts) else None
+
+
+def corpus_of(corpus: Corpus, context: Context) -> Corpus:
+    """A corpus for a child from text that is no slice of its parent's: one document, or one a list item.
+
+    Raises `builder.Unwritable`.
+    """
+    parts = context if isinstance(context, tuple) else (context,)
+    with closing(CorpusBuilder()) as builder:
+        for number, part in enumerate(parts):
+            with builder.document(f"context[{number}]" if len(parts) > 1 else "context", "text") as document:
+                document.write(text_of(corpus, part) or "")
+        return builder.finish()
+
+
+def preview(corpus: Corpus, spans: Sequence[Span] | None, distinct: int | None, plain_below: int) -> Preview:
+    """What a model is told before it looks.
+
+    `distinct`: how many documents differ, None = not counted. `plain_below`: bytes up to which `context` is a `str`.
+    """
+    ranges = [(span.start, span.stop) for span in spans] if spans else [corpus.whole]
+    chars = sum(stop - start for start, stop in ranges)
+    indexes: Sequence[int] = corpus.touched(ranges) if spans else range(len(corpus.documents))
+    starts, stops, lines = (corpus.column(name) for name in ("start", "stop", "lines"))
+    documents = [corpus.documents[n] for n in _listed(indexes, [stops[n] - starts[n] for n in indexes])]
+    edge = prompts.SHOWN_EDGE
+    first, last = ranges[0], ranges[-1]
+    head = corpus.text(first[0], min(first[1], first[0] + edge))
+    tail = corpus.text(max(last[0], last[1] - edge), last[1]) if chars > 2 * edge else ""
+    if not tail and chars > edge:
+        head = "".join(corpus.text(*piece) for piece in ranges)
+    return Preview(
+        documents=len(indexes),
+        distinct=len(indexes) if distinct is None else distinct,
+        entries=tuple(Entry(d.path, d.chars, d.lines, d.pages) for d in documents),
+        chars=chars,
+        lines=sum(lines[n] for n in indexes),
+        head=head,
+        tail=tail,
+        lazy=chars * corpus.char_width > plain_below,
+        header=corpus.header(documents[0]).rstrip("\n") if len(indexes) > 1 else "",
+    )
+
+
+def _listed(indexes: Sequence[int], sizes: Sequence[int]) -> list[int]:
+    """The documents to name: all, or half the places for the largest and half evenly through the rest."""
+    if len(indexes) <= prompts.MOST_ENTRIES:
+        return list(indexes)
+    half = prompts.SHOWN_ENTRIES // 2
+    largest = set(heapq.nlargest(half, range(len(indexes)), key=sizes.__getitem__))
+    rest = [n for n in range(len(indexes)) if n not in largest]
+    step = len(rest) / half
+    return [indexes[n] for n in sorted(largest | {rest[int(k * step)] for k in range(half)})]
