@@ -25,7 +25,7 @@ import mmap
 import os
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import overload
@@ -113,11 +113,6 @@ class Corpus:
         self._names = self._at
         self.documents = Documents(self, documents)
 
-    @classmethod
-    def open(cls, fd: int) -> Corpus:
-        """Open the corpus behind a descriptor, in whatever process; it owns the descriptor from then on."""
-        return cls(fd)
-
     def close(self) -> None:
         """Unmap and close. Slices that were taken stay good."""
         if self.fd < 0:
@@ -182,15 +177,25 @@ class Corpus:
 
     def find_bytes(self, needle: bytes, start: int, stop: int) -> int:
         """`bytes.find` over the mapped text, a window at a time."""
-        stop = min(stop, self.bytes)
         if not needle:
-            return start if start <= stop else -1
+            return start if start <= min(stop, self.bytes) else -1
+        return next(self.occurrences(needle, start, stop), -1)
+
+    def occurrences(self, needle: bytes, start: int, stop: int) -> Iterator[int]:
+        """Every byte within [start, stop) at which `needle`, which is not empty, begins, overlapping ones too."""
+        stop = min(stop, self.bytes)
         step = max(WINDOW, 4 * len(needle))
         for low in range(start, stop - len(needle) + 1, step):
-            found = self._map[low : min(low + step + len(needle) - 1, stop)].find(needle)
-            if found >= 0:
-                return low + found
-        return -1
+            window = self._map[low : min(low + step + len(needle) - 1, stop)]
+            found = window.find(needle)
+            while found >= 0:
+                yield low + found
+                found = window.find(needle, found + 1)
+
+    @property
+    def buffer(self) -> mmap.mmap:
+        """The mapped text, for patterns: nothing of it is copied. What follows it in the file is not text."""
+        return self._map
 
     def byte_of(self, char: int) -> int:
         """The byte at which a character begins; `chars` gives the end of the text."""

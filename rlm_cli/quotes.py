@@ -1,11 +1,13 @@
 """Where words stand in the corpus: word for word, or but for case, typography, hyphenation and emphasis.
 
-Words match when they stand in a document one after the other, white space apart. The search runs over the mapped
-bytes: the longest word is an anchor for `bytes.find`, and only where it stands the whole quote is tried, so a quote
-costs one pass over the corpus and a hostile one cannot make a regular expression explode: words are escaped and joined
-by runs of white space, nothing else. If they are nowhere, a second, tolerant search folds case, typographic characters,
-ligatures, hyphenation and Markdown emphasis, around anchors again; worst case three anchors in four spellings, twelve
-passes. Folding the whole corpus was rejected: 1 GB takes minutes.
+A quote is there when its words stand in a document one after the other, white space apart; it may begin and end within
+a word, as a slice does. The search runs over the mapped bytes: the longest word is an anchor for `bytes.find`, and only
+where it stands the others are tried. If they are nowhere, a second, tolerant search folds case, typographic characters,
+ligatures, hyphenation and Markdown emphasis, around anchors again: three of them in four spellings at most.
+
+A hostile quote can make it slow but not for long. Patterns hold escaped words and runs of white space, nothing that
+explodes; anchors and whole trials are counted, and so are the characters that are folded. Past those bounds a quote
+counts as not there. Folding the whole corpus was rejected: 1 GB takes minutes.
 
 Loaded by host and REPL alike: standard library only, and of this package only `corpus`.
 """
@@ -14,9 +16,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from .corpus import Corpus
 
@@ -27,8 +29,12 @@ LEAST_QUOTE = 3
 MOST_CHECKED, MOST_NAMED = 500, 10
 """Quotes of an answer that are looked for before it is taken; those that are named."""
 MOST_MATCHES = 1_000
-MOST_CANDIDATES = 5_000
-"""Places of one anchor that the tolerant search folds."""
+MOST_ANCHORS, MOST_TRIALS = 1_000_000, 5_000
+"""Places of the anchor that are looked at, and those of them where all the words are tried."""
+FIRST_WORDS = 8
+"""That are tried before all of them."""
+MOST_FOLDED = 2_000_000
+"""Characters that the tolerant search folds for one quote: some seconds."""
 _SPACE = rb"(?:[\s\x1c-\x1f]|\xc2[\x85\xa0]|\xe1\x9a\x80|\xe2\x80[\x80-\x8a\xa8\xa9\xaf]|\xe2\x81\x9f|\xe3\x80\x80)"
 _FAMILIES = ("case", "typographic characters", "hyphenation", "emphasis marks")
 _TYPOGRAPHIC = {
@@ -110,48 +116,43 @@ def _hinted(corpus: Corpus, path: str) -> tuple[int, int] | None:
 
 def _exact(corpus: Corpus, words: list[str], low: int, high: int, most: int = MOST_MATCHES) -> list[Hit]:
     """Where the words stand in a row, white space apart."""
-    encoded = [word.encode() for word in words]
-    anchor = max(range(len(encoded)), key=lambda index: len(encoded[index]))
+    encoded = [re.escape(word.encode()) for word in words]
+    anchor = max(range(len(words)), key=lambda index: len(words[index].encode()))
     gap = _SPACE + rb"{1,200}"
-    after = re.compile(gap.join(re.escape(word) for word in encoded[anchor:]))
+    first = re.compile(gap.join(encoded[anchor : anchor + FIRST_WORDS]))
+    after = re.compile(gap.join(encoded[anchor:]))
     # The part before the anchor is read backwards: it ends where the anchor begins.
-    before = re.compile(gap.join(re.escape(word) for word in encoded[:anchor]) + gap + rb"\Z") if anchor else None
-    reach = sum(map(len, encoded)) + 200 * 3 * len(encoded)
+    before = re.compile(gap.join(encoded[:anchor]) + gap + rb"\Z") if anchor else None
+    reach = sum(len(word.encode()) + 600 for word in words[:anchor])
     hits: list[Hit] = []
-    for at in _places(corpus, encoded[anchor], low, high):
-        tail = after.match(corpus.read(at, at + reach))
-        if tail is None:
+    trials = 0
+    for at in islice(corpus.occurrences(words[anchor].encode(), low, high), MOST_ANCHORS):
+        if first.match(corpus.buffer, at, high) is None:
             continue
+        trials += 1
+        if trials > MOST_TRIALS:
+            break
+        tail = after.match(corpus.buffer, at, high)
         start = at
-        if before is not None:
-            floor = max(0, at - reach)
-            head = corpus.read(floor, at)
-            start = _ending(before, head, encoded[0])
-            if start < 0:
-                continue
-            start += floor
-        hit = _within(corpus, start, at + tail.end())
-        if hit is not None and low <= hit.start and hit.stop <= high and (not hits or hit.start >= hits[-1].stop):
+        if before is not None and tail is not None:
+            start = _ending(corpus, before, words[0].encode(), max(low, at - reach), at)
+        hit = _within(corpus, start, tail.end()) if tail is not None and start >= 0 else None
+        if hit is not None and (not hits or hit.start >= hits[-1].stop):
             hits.append(hit)
             if len(hits) >= most:
                 break
     return hits
 
 
-def _ending(pattern: re.Pattern[bytes], head: bytes, first: bytes) -> int:
-    """Where the nearest match begins that ends with `head`; -1 without one. Tries only places of the first word."""
-    at, tries = len(head), 0
-    while (at := head.rfind(first, 0, at + len(first) - 1)) >= 0 and tries < 64:
-        if pattern.match(head, at):
+def _ending(corpus: Corpus, pattern: re.Pattern[bytes], first: bytes, low: int, end: int) -> int:
+    """Where the nearest match within [low, end) begins that reaches up to `end`; -1 without one. Tries only places of
+    the first word, the nearest 64."""
+    at = end
+    for _ in range(64):
+        at = corpus.buffer.rfind(first, low, at + len(first) - 1)
+        if at < 0 or pattern.match(corpus.buffer, at, end):
             return at
-        tries += 1
     return -1
-
-
-def _places(corpus: Corpus, needle: bytes, low: int, high: int) -> Iterator[int]:
-    while (found := corpus.find_bytes(needle, low, high)) >= 0:
-        yield found
-        low = found + 1
 
 
 def _within(corpus: Corpus, start: int, stop: int) -> Hit | None:
@@ -165,18 +166,25 @@ def _within(corpus: Corpus, start: int, stop: int) -> Hit | None:
 def _tolerant(corpus: Corpus, quote: str, low: int, high: int) -> list[Hit]:
     """Where the quote stands but for case, typography, hyphenation and emphasis."""
     wanted, _ = fold(quote)
-    if len(wanted) < 3:
+    if len(wanted) < LEAST_QUOTE:
         return []
+    reach = 6 * len(wanted) + 400
+    left = MOST_FOLDED
     for anchor in _anchors(wanted):
         hits: dict[tuple[int, int], Hit] = {}
-        spellings = dict.fromkeys((anchor, anchor.capitalize(), anchor.upper(), anchor.title()))
-        for spelling in spellings:
-            for tries, at in enumerate(_places(corpus, spelling.encode(), low, high)):
-                if tries >= MOST_CANDIDATES or len(hits) >= MOST_MATCHES:
+        for spelling in dict.fromkeys((anchor, anchor.capitalize(), anchor.upper(), anchor.title())):
+            done = 0
+            for at in islice(corpus.occurrences(spelling.encode(), low, high), MOST_ANCHORS):
+                if left <= 0 or len(hits) >= MOST_MATCHES:
                     break
-                hit = _around(corpus, wanted, at, low, high)
-                if hit is not None:
-                    hits[hit.start, hit.stop] = hit
+                index = corpus.document_at(at)
+                if at < done or index is None:
+                    continue
+                begin = max(low, at - reach, corpus.column("start_byte")[index])
+                stop = min(high, at + 3 * reach, corpus.column("stop_byte")[index])
+                hits |= {(hit.start, hit.stop): hit for hit in _folded(corpus, wanted, index, begin, stop)}
+                left -= stop - begin
+                done = stop - reach  # anchors up to here have had all their neighbourhood searched
         if hits:
             return [hits[key] for key in sorted(hits)]
     return []
@@ -189,24 +197,18 @@ def _anchors(folded: str) -> list[str]:
     return [word if word.isascii() else word[:6] for word in plain[:3]]
 
 
-def _around(corpus: Corpus, wanted: str, at: int, low: int, high: int) -> Hit | None:
-    """The folded quote in the neighbourhood of a byte."""
-    reach = 6 * len(wanted) + 400
-    document = corpus.document_at(at)
-    if document is None:
-        return None
-    floor = max(low, at - reach, corpus.column("start_byte")[document])
-    while corpus.read(floor, floor + 1)[0] & 0xC0 == 0x80:
-        floor += 1
-    text = corpus.read(floor, min(high, at + reach, corpus.column("stop_byte")[document])).decode("utf-8", "ignore")
+def _folded(corpus: Corpus, wanted: str, document: int, begin: int, stop: int) -> Iterator[Hit]:
+    """Where the folded quote stands within the bytes [begin, stop) of a document."""
+    while corpus.read(begin, begin + 1)[0] & 0xC0 == 0x80:
+        begin += 1
+    text = corpus.read(begin, stop).decode("utf-8", "ignore")
     folded, places = fold(text)
-    anchor = bisect_left(places, len(corpus.read(floor, at).decode("utf-8", "ignore")))
-    found = folded.find(wanted, max(0, anchor - len(wanted)))
-    if found < 0 or found > anchor:
-        return None
-    begin, end = places[found], places[found + len(wanted) - 1] + 1
-    start = floor + len(text[:begin].encode())
-    return Hit(document, start, start + len(text[begin:end].encode()))
+    at = folded.find(wanted)
+    while at >= 0:
+        first, last = places[at], places[at + len(wanted) - 1] + 1
+        start = begin + len(text[:first].encode())
+        yield Hit(document, start, start + len(text[first:last].encode()))
+        at = folded.find(wanted, at + len(wanted))
 
 
 def _difference(corpus: Corpus, hit: Hit, quote: str) -> str:

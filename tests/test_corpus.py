@@ -121,11 +121,11 @@ def test_the_descriptor_is_all_there_is() -> None:
     with corpus_of("hello\n", "world\n") as corpus:
         with pytest.raises(OSError, match=r"."):
             os.ftruncate(corpus.fd, 0)
-        other = Corpus.open(os.dup(corpus.fd))
+        other = Corpus(os.dup(corpus.fd))
         assert (other.sha256, other.text()) == (corpus.sha256, corpus.text())
         other.close()
     with pytest.raises(ValueError, match="no corpus"):
-        Corpus.open(os.open(__file__, os.O_RDONLY))
+        Corpus(os.open(__file__, os.O_RDONLY))
 
 
 PATTERNS = ["", "a", "a+", r"\w+", "^a", "(?m)^a.*$", r"a\Z", "(a)(b)?", r"\ba", "x*", r"(?<=a)a", r"\n", "$"]

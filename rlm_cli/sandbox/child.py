@@ -116,17 +116,17 @@ class Child:
             self.process.send_signal(signal.SIGINT)
 
     def end(self) -> str:
-        """Kill its group, reap it, close everything. Returns how it had ended, in a few words."""
-        if self.process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-        code = self.process.wait()
+        """Kill its group, reap it, close everything. Returns how it had ended, in a few words; the same again."""
         if self.pipe >= 0:
+            # Also when it has ended itself: without a lockdown it may have left others in its group.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
             self.drain()
             os.close(self.pipe)
             self.pipe = -1
-        self.socket.close()
-        return self._how(code)
+            self.socket.close()
+        return self._how(self.process.wait())
 
     def said(self) -> str:
         """The last line it wrote to descriptor 2, for a message."""

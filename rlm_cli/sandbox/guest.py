@@ -105,7 +105,7 @@ class _Documents:
         self._corpus: Corpus | None = None
         self._spans = settings["spans"] and tuple((start, stop) for start, stop in settings["spans"])
         if settings["corpus"] is not None:
-            self._corpus = Corpus.open(settings["corpus"])
+            self._corpus = Corpus(settings["corpus"])
             self.names = {
                 "context": lazy.view(self._corpus, self._spans, settings["context_memory"]),
                 "docs": lazy.Docs(self._corpus, self._spans),

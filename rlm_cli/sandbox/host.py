@@ -25,6 +25,8 @@ from . import Ask, Failed, Query, Span, wire
 from .child import START_S, Child, Confinement, opening, probe, proved
 from .messages import Done, read_done, read_query, served_module, served_zone
 
+SETTLE_S = 2.0
+"""For queries whose cell has ended: connections close in milliseconds."""
 GRACE_S = 1.5
 """From the interrupt to the kill."""
 MAX_QUERIES = 10_000
@@ -63,6 +65,8 @@ class _Session:
         self._ask = ask
         self._cell: _Cell | None = None
         self._number = 0
+        self._queries: set[asyncio.Task[None]] = set()
+        """Until they have ended: a query that was cancelled still settles what it had asked."""
 
     @classmethod
     async def start(cls, corpus: Corpus, spans: Sequence[Span] | None, ask: Ask, how: Confinement) -> _Session:
@@ -109,6 +113,11 @@ class _Session:
         cell, self._cell = self._cell, None
         for query in list(cell.queries.values()) if cell else ():
             query.cancel()
+
+    async def settle(self) -> None:
+        """Wait until queries that were cancelled have ended."""
+        if self._queries:
+            await asyncio.wait(self._queries, timeout=SETTLE_S)
 
     def end(self, why: str = "") -> None:
         """Kill, reap and close; says why in `ended`. Nothing happens the second time."""
@@ -183,7 +192,10 @@ class _Session:
             await self._reply(number, [Failed(_NO_SUBCALLS)] * len(query.prompts))
             return
         cell.bytes += size
-        cell.queries[number] = asyncio.create_task(self._answer(cell, number, query, size))
+        task = asyncio.create_task(self._answer(cell, number, query, size))
+        cell.queries[number] = task
+        self._queries.add(task)
+        task.add_done_callback(self._queries.discard)
         cell.changed.set()
 
     async def _answer(self, cell: _Cell, number: int, query: Query, size: int) -> None:
@@ -208,7 +220,7 @@ class _Session:
         try:
             await self._send("reply", {"id": number, "failed": failed}, texts)
         except wire.Violation as problem:
-            texts = [f"the replies are too large: {problem}"] * len(results)
+            texts = [f"the replies are too large together: {problem}"[:200]] * len(results)
             await self._send("reply", {"id": number, "failed": list(range(len(results)))}, texts)
 
     async def _send(self, kind: str, fields: Mapping[str, Any], texts: Sequence[str | bytes]) -> None:
@@ -236,12 +248,15 @@ class ProcessRepl:
         began = time.monotonic()
         lost = await self._revive()
         cell = _Cell(0, subcalls)
+        session = self._session
         try:
-            await self._session.run(cell, code)
+            await session.run(cell, code)
             stopped = await self._watch(cell, timeout_s)
         except BaseException:
-            self._session.end("its cell was cancelled")
+            session.end("its cell was cancelled")
             raise
+        finally:
+            await session.settle()
         duration = time.monotonic() - began
         if cell.done is None:
             why = f"{stopped}, and it did not stop when interrupted" if stopped else cell.lost

@@ -17,7 +17,7 @@ from typing import Any
 from ..call import Handover
 from ..result import Quote
 from . import Context, Query, Span
-from .wire import Frame, Violation
+from .wire import MAX_PROMPTS, Frame, Violation
 
 MAX_PRINTED = 100_000
 """Characters of output, or of an error, that are taken from a cell."""
@@ -64,7 +64,7 @@ def read_query(frame: Frame, chars: int) -> Query:
     places = frame.fields.get("contexts")
     if kind not in ("llm", "rlm") or not (model is None or (isinstance(model, str) and len(model) <= 200)):
         raise Violation("a query of no known kind or model")
-    if type(count) is not int or not 0 < count <= len(frame.blobs):
+    if type(count) is not int or not 0 < count <= min(len(frame.blobs), MAX_PROMPTS):
         raise Violation("a query without its prompts")
     if not isinstance(places, list) or len(places) != count:
         raise Violation("a query without its contexts")

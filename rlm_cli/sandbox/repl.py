@@ -84,7 +84,8 @@ class Repl:
         module = types.ModuleType("__main__")
         sys.modules["__main__"] = module
         self.namespace: dict[str, Any] = module.__dict__
-        self._names = {**names, "FINAL": self.final, "FINAL_VAR": self.final_var, "SHOW_VARS": self.show_vars}
+        own = {"FINAL": self.final, "FINAL_VAR": self.final_var, "SHOW_VARS": self.show_vars}
+        self._names = {**names, **own, "QuoteNotFound": QuoteNotFound}
         self._builtins = dict(builtins.__dict__)
         self._cell_builtins = {**self._builtins, **self._guarded()}
         self._live_builtins: dict[str, Any] = {}

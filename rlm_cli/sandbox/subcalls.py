@@ -136,6 +136,8 @@ class Subcalls:
             raise TypeError(f"model is a name, not {type(model).__name__}")
         if not prompts:
             return []
+        if len(prompts) > wire.MAX_PROMPTS:
+            raise ValueError(f"{len(prompts):,} prompts at once; at most {wire.MAX_PROMPTS:,}: ask in smaller batches")
         blobs = list(prompts)
         places = [self._place(context, blobs) for context in contexts]
         fields = {"cell": self.cell, "query": kind, "model": model, "prompts": len(prompts), "contexts": places}
@@ -160,11 +162,18 @@ class Subcalls:
                 blobs.append(str(context))
                 return ["blob", len(blobs) - 1]
             case list() | tuple():
-                return ["list", [self._place(item, blobs) for item in context if item is not None]]
+                return ["list", [place for item in context if item is not None for place in self._parts(item, blobs)]]
         if isinstance(context, self._lazy):
             spans = [["span", start, stop] for start, stop in context.spans]  # type: ignore[attr-defined]
             return spans[0] if len(spans) == 1 else ["list", spans]
         raise TypeError(f"a context is text or a list of texts, not {type(context).__name__}")
+
+    def _parts(self, item: Any, blobs: list[str]) -> list[Any]:
+        """An item of a context that is a list: one text, or a text of several slices."""
+        if isinstance(item, (list, tuple)):
+            raise TypeError('a context is text or a list of texts, not a list of lists: "\\n".join the inner ones')
+        place = self._place(item, blobs)
+        return place[1] if place[0] == "list" else [place]
 
     def _text(self, prompt: Any, what: str) -> str:
         if isinstance(prompt, str):

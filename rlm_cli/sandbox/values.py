@@ -17,6 +17,8 @@ from typing import Any
 
 MAX_ANSWER = 60 << 20
 """Bytes of an answer as JSON; the wire takes 64 MB a frame."""
+MAX_QUOTES, MAX_QUOTED = 1_000, 2 << 20
+"""Quotes of an answer, and characters of them together."""
 MAX_ITEMS = 1_000_000
 """Taken from an iterator: it may have no end."""
 MAX_LEVEL = 60
@@ -72,7 +74,7 @@ def _ordered(values: Set[Any]) -> list[Any]:
 
 def read_quotes(quotes: Any) -> list[list[str | None]]:
     """`quotes=` of FINAL as [path or None, text] pairs. Takes one quote or many, `"text"`, `("path", "text")` or a
-    mapping with `path` and `quote` or `text`. Raises TypeError for anything else."""
+    mapping with `path` and `quote` or `text`. Raises TypeError for anything else, ValueError for too many."""
     if quotes is None:
         return []
     if isinstance(quotes, (str, Mapping)):
@@ -91,6 +93,8 @@ def read_quotes(quotes: Any) -> list[list[str | None]]:
                 pairs.append([None if quote.get("path") is None else str(quote["path"]), str(text)])
             case _:
                 raise TypeError(f'a quote is "words" or ("path", "words"), not {type(quote).__name__}')
+    if len(pairs) > MAX_QUOTES or sum(len(text or "") for _, text in pairs) > MAX_QUOTED:
+        raise ValueError(f"{len(pairs):,} quotes; at most {MAX_QUOTES:,} of {MAX_QUOTED:,} characters together")
     return pairs
 
 

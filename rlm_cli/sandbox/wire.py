@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 PREFIX = struct.Struct("!II")
+MAX_PROMPTS = 20_000
+"""Of one query: a reply for each must fit a frame."""
 MAX_HEADER = 4 << 20
 MAX_BODY = 64 << 20
 """Of one frame, and of all queries of a child that are not answered yet, in bytes."""

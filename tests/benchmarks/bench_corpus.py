@@ -66,7 +66,7 @@ def main(megabytes: int, kind: str) -> None:
     corpus = timed("build", lambda: build(chunk, count))
     print(f"{'private memory grew by':36} {private_mb() - before:8.1f} MB")
     fd = os.dup(corpus.fd)
-    other = timed("open", lambda: Corpus.open(fd))
+    other = timed("open", lambda: Corpus(fd))
     text = lazy.Text(other, [other.whole])
     rng = random.Random(1)
     laps = []
