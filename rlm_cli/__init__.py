@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from os import PathLike
     from typing import Any
 
     from .errors import (
@@ -67,23 +68,34 @@ __all__ = [
 ]
 
 
-async def aask(asked: str, sources: Sequence[str], **settings: Any) -> Result:
-    """Answer a question from files and folders. `settings` are the names of `Settings` (`model=…`, `max_budget=…`).
+async def aask(asked: str, sources: str | PathLike[str] | Sequence[str | PathLike[str]], **settings: Any) -> Result:
+    """Answer a question from files and folders, one or several.
 
-    A partial answer and "not found" are results, told apart by `status`. Raises the `RlmError` that ended the run
-    otherwise. Nothing is written to disk, and no configuration file or `RLM_*` variable is read.
+    `settings` are the names of `Settings`, with values of its types or as the command line spells them
+    (`model="openai/…"`, `max_budget=0.5`, `timeout="10m"`). A partial answer and "not found" are results, told apart by
+    `status`. Nothing is written to disk, and no configuration file or `RLM_*` variable is read.
+
+    Raises the `RlmError` that ended the run otherwise (`UsageError` for a value that is none), `TypeError` for a
+    setting that does not exist. Being cancelled closes the run in order and goes on.
     """
     from .prepare import Job
     from .question import ask as run
-    from .settings import Settings
+    from .settings import Settings, parse
 
-    result = await run(Job(asked, tuple(str(source) for source in sources), Settings(**settings), careful=True))
+    unknown = sorted(settings.keys() - Settings.__dataclass_fields__.keys())
+    if unknown:
+        raise TypeError(f"there is no setting {unknown[0]!r}")
+    parsed: dict[str, Any] = {
+        name: None if value is None else parse(name, value, name) for name, value in settings.items()
+    }
+    several = [sources] if isinstance(sources, str) or hasattr(sources, "__fspath__") else list(sources)
+    result = await run(Job(asked, tuple(str(source) for source in several), Settings(**parsed), careful=True))
     if result.failure is not None:
         raise result.failure
     return result
 
 
-def ask(asked: str, sources: Sequence[str], **settings: Any) -> Result:
+def ask(asked: str, sources: str | PathLike[str] | Sequence[str | PathLike[str]], **settings: Any) -> Result:
     """`aask` for code without an event loop."""
     import asyncio
 

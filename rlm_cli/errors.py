@@ -94,10 +94,12 @@ class LimitReached(RlmError):
     code = "limit"
 
     def __init__(self, reason: str, message: str = "") -> None:
+        flag = f"--{reason.replace('_', '-')}"
+        raising = f"raise {flag}, or " if reason.startswith("max_") or reason == "timeout" else ""
         super().__init__(
-            message or f"{reason} was reached",
+            message or f"{reason.replace('_', ' ')} was reached",
             why="--on-limit fail",
-            hint=f"raise --{reason.replace('_', '-')}, or leave out --on-limit fail",
+            hint=f"{raising}leave out --on-limit fail",
         )
         self.reason = reason
 

@@ -107,6 +107,7 @@ class CallState:
     standing: Standing = Standing.WAITING
     iteration: int = 0
     completions: int = 0
+    retries: int = 0
     usage: Usage = NOTHING
     cost: float | None = 0.0
     detail: str = ""
@@ -131,7 +132,8 @@ class Totals:
 
     calls: int = 0
     failed: int = 0
-    retries: int = 0
+    cut: int = 0
+    """Replies that their output limit cut off."""
     usage: Usage = NOTHING
     cost: float = 0.0
     cost_known: bool = True
@@ -225,7 +227,7 @@ class RunState:
         totals = self.totals
         totals.calls += event.error is None
         totals.failed += event.error is not None
-        totals.retries += event.retries
+        totals.cut += event.finish_reason == "length"
         totals.usage += event.usage
         totals.cost += event.cost_usd or 0.0
         totals.cost_known = totals.cost_known and event.cost_usd is not None
@@ -240,6 +242,7 @@ class RunState:
         used.cost_usd = add_cost(used.cost_usd, event.cost_usd)
         if call is not None:
             call.completions += 1
+            call.retries += event.retries
             call.usage += event.usage
             call.cost = add_cost(call.cost, event.cost_usd)
             call.standing, call.detail = Standing.CODING, event.error or ""

@@ -22,13 +22,15 @@ from .events import CitationChecked, NoticeGiven, RunFinished, RunStarted
 from .fold import Standing
 from .ledger import StopReason
 from .prepare import Documents, Job, Models
-from .result import Answer, Citation, ErrorReport, ModelUsage, Notice, Result, Status, answer_text, exit_code
+from .result import Answer, Citation, ErrorReport, Located, ModelUsage, Notice, Result, Status, answer_text, exit_code
 from .run import Run
 from .sandbox import Sandbox
 from .stream import Reader, Stream
 
 KERNEL_ENFORCED = ("linux-strict", "macos-seatbelt")
 _SECRET_OPTION = re.compile(r"key|token|secret|auth|header|password|cookie", re.IGNORECASE)
+LOCATING_S = 30.0
+"""For looking up all quotes of an answer; one takes milliseconds as a rule."""
 CLOSING_S = 2.0
 """Seconds that connections get to close after an interrupt."""
 
@@ -48,18 +50,19 @@ async def ask(
     *,
     state: Path | None = None,
     readers: Sequence[Reader] = (),
-    stopped_by: Callable[[], int] = lambda: signal.SIGINT,
+    stopped_by: Callable[[], int] | None = None,
 ) -> Result:
     """Answer one question. Never raises for what can go wrong in a run: that is in the result.
 
     `state`: folder for the journal, None keeps nothing. `stopped_by`: the number of the signal that cancelled the
-    surrounding `asyncio.Task`.
+    surrounding `asyncio.Task`; where there is none, being cancelled is its caller's affair: the run is closed in order
+    and `asyncio.CancelledError` goes on.
     """
     return await _Question(job, state, Stream(readers), stopped_by).result()
 
 
 class _Question:
-    def __init__(self, job: Job, state: Path | None, stream: Stream, stopped_by: Callable[[], int]) -> None:
+    def __init__(self, job: Job, state: Path | None, stream: Stream, stopped_by: Callable[[], int] | None) -> None:
         self.job = job
         self.state = state
         self.stream = stream
@@ -70,6 +73,7 @@ class _Question:
         self.models: Models | None = None
         self.documents: Documents | None = None
         self.sandbox: Sandbox | None = None
+        self.level: str | None = None
         self.run: Run | None = None
 
     async def result(self) -> Result:
@@ -77,16 +81,20 @@ class _Question:
         try:
             await self._answer(ending)
         except asyncio.CancelledError:
-            ending.signal = self.stopped_by()
+            ending.signal = self.stopped_by() if self.stopped_by is not None else signal.SIGINT
         except RlmError as error:
             ending.error = error
         except Exception as error:  # a bug: the journal is closed all the same, and its place told
             ending.error = internal(error, self._trace)
+        closed = False
         try:
             await asyncio.wait_for(self._close(), CLOSING_S)
+            closed = True
         except (TimeoutError, asyncio.CancelledError):
             pass  # connections that do not close in time end with the process
         result = self._report(ending)
+        if closed and self.documents is not None:
+            self.documents.corpus.close()
         self.stream.emit(RunFinished(result.to_json()))
         self.stream.trace.close()
         if self.folder is not None:
@@ -94,14 +102,17 @@ class _Question:
                 trace.write_result(self.folder, result.to_json())
             except OSError:
                 pass  # the trace holds the same object, or its loss was already said
+        if ending.signal is not None and self.stopped_by is None:
+            raise asyncio.CancelledError
         return result
 
     async def _answer(self, ending: Ending) -> None:
-        self.models = prepare.connect_models(self.job)
+        self.models = await asyncio.to_thread(prepare.connect_models, self.job)  # the command of a key may take a while
         self.documents = await prepare.read_documents(self.job, self.stream.emit, models.warm_up_for(self.models.all))
         self.mode = prepare.choose_mode(self.job, self.documents, self.models.root)
         if self.mode == "rlm":
-            self.sandbox = prepare.open_sandbox(self.job)
+            self.sandbox = sandbox = prepare.open_sandbox(self.job)
+            self.level = await asyncio.to_thread(lambda: sandbox.level)
         self._begin()
         self.run = Run(self.job, self.models, self.documents, self.sandbox, self.stream)
         answer = await self.run.answer(self.mode)
@@ -124,8 +135,13 @@ class _Question:
                 lost = f"no trace is kept: {self.state} cannot be written ({error.strerror})"
         name = self.folder.name if self.folder is not None else trace.run_id(time.time())
         extra = Path(s.trace) if s.trace else None
-        secrets = models.secrets(self.models.all)
-        self.stream.trace = trace.open_run(self.folder, name, extra, frozenset(secrets))
+        secrets = frozenset(models.secrets(self.models.all))
+        try:
+            self.stream.trace = trace.open_run(self.folder, name, extra, secrets)
+        except OSError as error:
+            lost = f"no trace is kept: {self.folder} cannot be written ({error.strerror})"
+            self.folder = None
+            self.stream.trace = trace.open_run(None, name, extra, secrets)
         self.stream.emit(
             RunStarted(
                 question=self.job.question,
@@ -166,12 +182,9 @@ class _Question:
         if self.job.settings.mode == "auto" and self.mode == "direct":
             size = f"about {self.documents.tokens:,} tokens"
             found.append(NoticeGiven("direct_mode", f"the text is short ({size}): one call with all of it"))
-        if self.sandbox is not None and self.sandbox.level not in KERNEL_ENFORCED:
-            found.append(
-                NoticeGiven(
-                    "sandbox_weak", f"sandbox {self.sandbox.level}: code of the model runs without the kernel's walls"
-                )
-            )
+        if self.level is not None and self.level not in KERNEL_ENFORCED:
+            told = f"sandbox {self.level}: code of the model runs without the kernel's walls"
+            found.append(NoticeGiven("sandbox_weak", told))
         return found
 
     async def _located(self, answer: Answer) -> tuple[Citation, ...]:
@@ -180,9 +193,15 @@ class _Question:
         if not self.job.settings.cite:
             return ()
         corpus = self.documents.corpus
-        citations = [
-            await asyncio.to_thread(evidence.locate, corpus, quote, n) for n, quote in enumerate(answer.quotes, 1)
-        ]
+        citations = []
+        until = time.monotonic() + LOCATING_S
+        for n, quote in enumerate(answer.quotes, 1):
+            if time.monotonic() > until:
+                told = f"quotes from [{n}] on were not looked up: it took more than {LOCATING_S:.0f} s"
+                self.stream.emit(NoticeGiven("quotes_unchecked", told))
+                citations += [Citation(m, q.text, Located.NO) for m, q in enumerate(answer.quotes[n - 1 :], n)]
+                break
+            citations.append(await asyncio.to_thread(evidence.locate, corpus, quote, n))
         for c in citations:
             event = CitationChecked(c.n, c.quote, str(c.located), c.matches, c.path, c.page, c.lines)
             self.stream.emit(event)
@@ -265,7 +284,7 @@ class _Question:
                 "skipped": [{"path": s.path, "reason": s.reason} for s in manifest.skipped],
             },
             "lines": {"total": corpus.lines, "seen_by_model": seen.lines_seen if seen else 0},
-            "truncated_calls": 0,
+            "truncated_calls": self.stream.state.totals.cut,
         }
 
     def _subcalls(self) -> dict[str, int]:
@@ -273,7 +292,7 @@ class _Question:
             call for call in self.stream.state.calls.values() if call.parent is not None and call.ended is not None
         ]
         failed = sum(call.standing is Standing.FAILED for call in below)
-        return {"ok": len(below) - failed, "failed": failed, "retried": self.stream.state.totals.retries}
+        return {"ok": len(below) - failed, "failed": failed, "retried": sum(call.retries for call in below)}
 
     def _limits(self) -> dict[str, Any]:
         limits = self.job.limits
@@ -281,9 +300,8 @@ class _Question:
         return {name: getattr(limits, name) for name in names}
 
     def _sandbox(self) -> dict[str, str | None]:
-        if self.sandbox is None:
-            return {"name": self.job.settings.sandbox, "level": None}
-        return {"name": self.sandbox.name, "level": self.sandbox.level}
+        name = self.job.settings.sandbox if self.sandbox is None else self.sandbox.name
+        return {"name": name, "level": self.level}
 
     def _settings(self) -> dict[str, dict[str, Any]]:
         """Every setting with its origin. `keys` and `models` say where keys are and stay out, as do options that may

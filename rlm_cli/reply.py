@@ -21,6 +21,8 @@ from collections.abc import Collection
 from .call import Completion, Handover, Reply
 from .result import Quote
 
+LONGEST_CODE = 100_000
+"""Characters of code that are compiled to see whether they are some; CPython's compiler dies of much more."""
 NOT_FOUND = "NOT FOUND"
 """The words with which an answer in prose says that the documents do not answer."""
 
@@ -109,7 +111,7 @@ def _first_block(text: str) -> tuple[str, int, bool] | None:
 
 
 def _closings(lines: list[str], start: int, fence: str) -> list[int]:
-    """Lines that may close a block opened by `fence`; a new tagged fence ends the search once one was found."""
+    """Lines that may close a block opened by `fence`, the first forty."""
     found: list[int] = []
     for number in range(start, len(lines)):
         stripped = lines[number].strip()
@@ -144,7 +146,7 @@ def _final_in_prose(text: str) -> Reply | None:
 
 def _complete_call(text: str) -> str | None:
     """The shortest prefix of `text` that is a whole call in Python."""
-    for end in [i for i, letter in enumerate(text) if letter == ")"][:200]:
+    for end in [i for i, letter in enumerate(text[:LONGEST_CODE]) if letter == ")"][:200]:
         try:
             if isinstance(ast.parse(text[: end + 1], mode="eval").body, ast.Call):
                 return text[: end + 1]
@@ -174,6 +176,8 @@ def _literal_quote(quote: object) -> Quote:
 
 
 def _compiles(code: str) -> bool:
+    if len(code) > LONGEST_CODE:
+        return True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an invalid escape in a model's string is no news
@@ -185,7 +189,7 @@ def _compiles(code: str) -> bool:
 
 def _is_program(text: str) -> bool:
     """Code without a fence: it compiles, and it does something."""
-    if not _compiles(text):
+    if len(text) > LONGEST_CODE or not _compiles(text):
         return False
     doing = (ast.Call, ast.Assign, ast.Import, ast.ImportFrom, ast.For)
     return any(isinstance(found, doing) for found in ast.walk(ast.parse(text)))

@@ -59,7 +59,7 @@ def test_version_does_not_need_typer(tmp_path: Path) -> None:
         (["Which contracts?", "d.txt"], "rlm ask 'Which contracts?' d.txt"),
         (["shwo", "k7q2fd"], "rlm show k7q2fd"),
         (["ask", "d.txt", "who signed?"], "rlm ask 'who signed?' d.txt"),
-        (["ask", "-b", "2", "d.txt", "who signed?", "--json"], "rlm ask 'who signed?' -b 2 d.txt --json"),
+        (["ask", "-b", "2", "d.txt", "who signed?", "--json"], "rlm ask -b 2 --json 'who signed?' d.txt"),
         (["-b", "2", "ask", "q"], "rlm ask -h"),
         (["ask", "-q", "-v", "q", "d.txt"], "leave one"),
         (["ask", "--json", "--jsonl", "q", "d.txt"], "leave one"),

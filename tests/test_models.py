@@ -250,6 +250,15 @@ def test_named_models_that_cannot_be_used(name: str, hint: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["oobabooga/http://evil.example:80", "huggingface/https:/evil.example", "openai/x://y"]
+)
+def test_an_address_is_no_name(name: str) -> None:
+    """litellm takes a URL for a model's name and sends the texts there; a project's file could say so."""
+    with pytest.raises(ConfigError, match="an address is no model's name"):
+        linked(name)
+
+
+@pytest.mark.parametrize(
     ("table", "words"),
     [
         ({"model": "openai/x", "windw": 5}, "window"),

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import inspect
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -50,13 +49,13 @@ def ask(arguments: list[str], options: dict[str, Any]) -> int:
     """Resolve the settings of a question and hand over to `cli.ask.run`."""
     from .configuration import resolve
 
-    for_real = line(["ask", *_typed_again(options), *(["--"] if any(map(_is_flag, arguments)) else []), *arguments])
+    for_real = line(["ask", *_options_again(options), *(["--"] if any(map(_is_flag, arguments)) else []), *arguments])
     config_file = options.pop("config_file", None)
     _refuse_contradictions(options)
     if options.get("question_file") is None and not arguments:
         raise UsageError("no question", hint='rlm ask "What does it say about …?" FILE')
     if options.get("question_file") is None:
-        _refuse_swapped(arguments)
+        _refuse_swapped(arguments, options)
     resolved = resolve(options, config_file=config_file)
     if not resolved.settings.quiet:
         resolved.warn()
@@ -66,8 +65,8 @@ def ask(arguments: list[str], options: dict[str, Any]) -> int:
     return code
 
 
-def _typed_again(options: dict[str, Any]) -> list[str]:
-    """The options of a dry run as words, to ask for real."""
+def _options_again(options: dict[str, Any]) -> list[str]:
+    """The options of `ask` as words again, but --dry-run: for a line to copy."""
     words: list[str] = []
     ask = next(command for command in commands() if command.name == "ask")
     for option in ask.options:
@@ -96,19 +95,18 @@ def _refuse_contradictions(options: dict[str, Any]) -> None:
             raise UsageError(f"{flags} exclude each other", hint="leave one of them out")
 
 
-def _refuse_swapped(arguments: list[str]) -> None:
+def _refuse_swapped(arguments: list[str], options: dict[str, Any]) -> None:
     """`rlm ask ./contracts "Which …?"`: the first argument is a file and another one is none."""
     first, *others = arguments
     strays = [other for other in others if other != "-" and not _exists(other)]
     if not strays or not _exists(first) or any(mark in strays[0] for mark in "*?[" if " " not in strays[0]):
         return
     question = strays[0]
-    rest = sys.argv[2:] if sys.argv[1:2] == ["ask"] else arguments
-    rest = [word for n, word in enumerate(rest) if n != rest.index(question)] if question in rest else [first]
+    sources = [word for word in arguments if word != question]
     raise UsageError(
         "the question comes first, then the sources",
         why=f"{first} is a file or folder, {question!r} is not",
-        hint=f"did you mean: {line(['ask', question, *rest])}",
+        hint=f"did you mean: {line(['ask', *_options_again(options), question, *sources])}",
     )
 
 

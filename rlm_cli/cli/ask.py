@@ -45,7 +45,8 @@ def run(asked: str | None, sources: list[str], settings: Settings, origins: Mapp
     with _closing(view):
         if settings.dry_run:
             return _plan(job, view, for_real)
-        _check_output(settings.output)
+        for flag, place in (("-o", settings.output), ("--trace", settings.trace)):
+            _check_place(flag, place)
         stream = _Lines(to_stdout=settings.output is None) if settings.jsonl else None
         result = _ask(job, view, stream)
     return _show(job, result, stream)
@@ -68,7 +69,8 @@ def job_of(asked: str | None, sources: list[str], settings: Settings, origins: M
         sources = ["-"]
     careful = bool(os.environ.get("CI")) or settings.json or settings.jsonl
     stdin: BinaryIO | None = sys.stdin.buffer if sys.stdin is not None else None
-    return Job(asked.strip(), tuple(sources), settings, origins, dict(os.environ), stdin, careful)
+    asked = asked.strip().encode("utf-8", "replace").decode()  # broken UTF-8 of an argument is not for a model
+    return Job(asked, tuple(sources), settings, origins, dict(os.environ), stdin, careful)
 
 
 def _question(path: str) -> str:
@@ -185,8 +187,9 @@ def _plan(job: Job, view: View, for_real: str) -> int:
         models = prepare.connect_models(job)
         documents = await prepare.read_documents(job, lambda event, call: None)
         mode = prepare.choose_mode(job, documents, models.root)
-        sandbox = prepare.open_sandbox(job)
-        return plan_text(job, models, documents, mode, f"{sandbox.name} ({sandbox.level})", for_real)
+        sandbox = prepare.open_sandbox(job) if mode == "rlm" else None
+        level = f"{sandbox.name} ({sandbox.level})" if sandbox is not None else ""
+        return plan_text(job, models, documents, mode, level, for_real)
 
     text = asyncio.run(main())
     view.close()
@@ -212,11 +215,11 @@ def _show(job: Job, result: Result, stream: _Lines | None) -> int:
     return result.exit_code
 
 
-def _check_output(output: str | None) -> None:
-    """Before anything is spent: a place that cannot take the answer. Raises `UsageError`."""
-    if output is None:
+def _check_place(flag: str, place: str | None) -> None:
+    """Before anything is spent: a place that cannot take what is to be written. Raises `UsageError`."""
+    if place is None:
         return
-    target = Path(os.path.realpath(output))
+    target = Path(os.path.realpath(place))
     why = ""
     if target.is_dir():
         why = "it is a folder"
@@ -225,7 +228,7 @@ def _check_output(output: str | None) -> None:
     elif not os.access(target if target.exists() else target.parent, os.W_OK):
         why = "permission denied"
     if why:
-        raise UsageError(f"-o: {output} cannot be written", why=why, hint="name a file you may write")
+        raise UsageError(f"{flag}: {place} cannot be written", why=why, hint="name a file you may write")
 
 
 def _put(text: str, output: str | None) -> None:
@@ -241,5 +244,5 @@ def _put(text: str, output: str | None) -> None:
             write_whole(Path(output), text)
     except OSError as error:
         raise RlmError(
-            f"{output} could not be written", why=error.strerror or "", hint="the answer is kept: rlm show"
+            f"{output} could not be written", why=error.strerror or "", hint="rlm show has the answer, unless --no-save"
         ) from None

@@ -147,7 +147,7 @@ def variables() -> tuple[tuple[str, str], ...]:
         ("RLM_NO_CONFIG", "When not empty, no configuration file is read."),
         ("RLM_DEBUG", "When not empty, an internal error shows its traceback."),
         ("NO_COLOR", "When not empty, no colour (--color decides first)."),
-        ("FORCE_COLOR, CLICOLOR_FORCE", "When not empty, colour even where stdout is no terminal."),
+        ("FORCE_COLOR, CLICOLOR_FORCE", "When neither empty nor 0, colour even where stdout is no terminal."),
         ("CI", "When not empty, no live view and no answer without a language model unless it was asked for."),
     )
 
@@ -155,6 +155,7 @@ def variables() -> tuple[tuple[str, str], ...]:
 def exit_codes() -> tuple[tuple[str, str], ...]:
     return (
         ("0", "answered, or the documents do not answer; also when the reader of a pipe went away"),
+        ("1", "rlm doctor: something has to be fixed"),
         ("2", "the command line is wrong; also a text too long for --mode direct"),
         ("3", "configuration, credentials, unknown model or sandbox"),
         ("4", "nothing readable among the sources"),

@@ -174,7 +174,10 @@ def _from_files(config_file: str | None, environ: Mapping[str, str], folder: Pat
     if found := project_file(folder):
         table = _read(found)
         if found.name == "pyproject.toml":
-            table = table.get("tool", {}).get("rlm", {})
+            tool = table.get("tool")
+            table = tool.get("rlm", {}) if isinstance(tool, dict) else {}
+            if not isinstance(table, dict):
+                raise ConfigError(f"{found}: tool.rlm is no table", hint="[tool.rlm]")
         origin = os.path.relpath(found, folder)
         project = _layer(found, table, origin)
         _only_allowed(project, found)

@@ -20,6 +20,7 @@ object (`ask`, once its run has begun) returns its code instead of raising.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ INTERNAL = 70
 
 def run_guarded(argv: Sequence[str]) -> int:
     """Run a command line (without the program's name); returns the exit code, never raises."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # in every locale: programs read it
     code = _run(argv)
     tell("")  # what a view could not write must not come up again at exit
     return code

@@ -7,13 +7,14 @@ trace of any age and any end: a run that was killed has a tree and no answer.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 from .. import trace
-from ..events import CallFinished, CallStarted, CompletionFinished, Stamped
-from ..ledger import Usage
-from ..result import Citation, Located, answer_text
-from ..views.answer import citation_lines
+from ..errors import UsageError
+from ..fold import CallState, fold
+from ..result import Citation, Located, Status, answer_text
+from ..views.answer import NOT_FOUND, citation_lines
 from ..views.figures import plural, seconds, tokens, usd
 from ..views.safe import clean, gist, one_line, shortened
 from .configuration import say, state_folder
@@ -33,72 +34,44 @@ def runs(arguments: list[str], options: dict[str, Any]) -> int:
 
 
 def show(arguments: list[str], options: dict[str, Any]) -> int:
-    """The tree, the answer, the quotes of one run. Raises `UsageError` when there is no such run."""
+    """The tree, the answer, the quotes of one run. Raises `UsageError` when there is no such run, or no trace of it."""
     folder = trace.find(state_folder(), arguments[0] if arguments else None)
-    rows: dict[str, _Row] = {}
-    result: dict[str, Any] | None = None
-    question = ""
-    for stamped in trace.read(folder / trace.TRACE):
-        question = question or getattr(stamped.event, "question", "")
-        result = getattr(stamped.event, "result", result)
-        _note(stamped, rows)
+    path = folder / trace.TRACE
+    try:
+        state = fold(trace.read(path))
+    except OSError as error:
+        raise UsageError(f"run {folder.name} has no trace that can be read", why=error.strerror or "") from None
     say(f"run {folder.name} · {trace.started_at(folder.name).astimezone():%Y-%m-%d %H:%M:%S}")
-    say(f"question  {one_line(question, 2_000)}")
+    say(f"question  {one_line(state.started.question if state.started else '', 2_000)}")
     say()
-    for line in _tree(rows):
+    for address in sorted(state.calls, key=lambda a: [int(part) for part in a.split(".")]):
+        say(_row(state.calls[address]))
+    for line in _ending(state.finished.result if state.finished else None):
         say(line)
-    for line in _ending(result):
-        say(line)
-    say(f"\ntrace  {clean(str(folder / trace.TRACE))}")
+    say(f"\ntrace  {clean(str(path))}")
     return 0
 
 
-class _Row:
-    """One call of the tree as it is printed."""
-
-    def __init__(self, started: CallStarted) -> None:
-        self.kind, self.model, self.question = started.kind, started.model, started.question
-        self.status = "unfinished"
-        self.usage: Usage = Usage()
-        self.cost: float | None = 0.0
-
-    def line(self, address: str) -> str:
-        depth = address.count(".")
-        parts = [one_line(self.model), self.status, tokens(self.usage), usd(self.cost)]
-        told = f"  “{gist(self.question, QUESTION_CHARS)}”" if depth else ""
-        return f"{'  ' * depth}{address}  {' · '.join(p for p in parts if p)}{told}"
-
-
-def _note(stamped: Stamped, rows: dict[str, _Row]) -> None:
-    address = stamped.call
-    match stamped.event:
-        case CallStarted() as started if address is not None:
-            rows[address] = _Row(started)
-        case CompletionFinished() as finished if address in rows:
-            row = rows[address]
-            row.usage += finished.usage
-            # Unknown is never zero: one unknown cost makes the sum unknown.
-            row.cost = None if row.cost is None or finished.cost_usd is None else row.cost + finished.cost_usd
-        case CallFinished() as ended if address in rows:
-            rows[address].status = one_line(ended.status)
-
-
-def _tree(rows: dict[str, _Row]) -> Iterator[str]:
-    """Every call under its parent, with what its own requests used."""
-    for address in sorted(rows, key=lambda a: [int(part) for part in a.split(".")]):
-        yield rows[address].line(address)
+def _row(call: CallState) -> str:
+    """One call of the tree, with what its own requests used."""
+    status = str(call.standing).replace("_", " ") if call.ended is not None else "unfinished"
+    parts = [one_line(call.model), status, tokens(call.usage), usd(call.cost)]
+    told = f"  “{gist(call.question, QUESTION_CHARS)}”" if call.depth else ""
+    return f"{'  ' * call.depth}{call.address}  {' · '.join(p for p in parts if p)}{told}"
 
 
 def _ending(result: dict[str, Any] | None) -> Iterator[str]:
     if result is None:
         yield "\nthe run has no end: it was killed, or goes on"
         return
-    if result["answer"] is not None:
-        yield "\n" + clean(answer_text(result["answer"])).strip("\n")
-    if result["citations"]:
+    citations = [_citation(kept) for kept in result.get("citations") or ()]
+    text = NOT_FOUND if result.get("status") == Status.NOT_FOUND else clean(answer_text(result.get("answer")))
+    if text:
+        yield "\n" + text.strip("\n")
+    if citations:
         yield ""
-        yield from citation_lines([_citation(citation) for citation in result["citations"]])
-    if result["error"] is not None:
+        yield from citation_lines(citations)
+    if result.get("error"):
         yield f"\nerror  {one_line(result['error']['message'])}"
     usage = result["usage"]
     cost = usd(usage["cost_usd"] if usage["cost_known"] else None)
@@ -106,5 +79,7 @@ def _ending(result: dict[str, Any] | None) -> Iterator[str]:
 
 
 def _citation(kept: dict[str, Any]) -> Citation:
-    lines = tuple(kept["lines"]) if kept["lines"] else None
-    return Citation(**{**kept, "lines": lines, "located": Located(kept["located"])})
+    """What this version knows of a citation; a later one may have written more."""
+    known = {field.name: kept[field.name] for field in fields(Citation) if field.name in kept}
+    lines = tuple(kept["lines"]) if kept.get("lines") else None
+    return Citation(**{**known, "lines": lines, "located": Located(kept["located"])})

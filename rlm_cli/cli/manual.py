@@ -9,9 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
+from enum import StrEnum
 
 from .. import __version__
+from ..events import UNKEPT
+from ..ledger import StopReason
+from ..result import SCHEMA, Citation, Located, Result, Status
 from ..settings import Settings, helps, spelling_of, variable
+from ..trace import TYPES
 from .commands import GROUPS, SUMMARY, Command, Option, commands, exit_codes, shown, variables
 
 DATE = "2026-11-24"
@@ -42,6 +47,7 @@ def page() -> str:
         lines += _command(command)
     lines += [".SH OPTIONS OF ASK", *_ask_options(), *_configuration()]
     lines += [".SH ENVIRONMENT", *_paragraphs(ENVIRONMENT), *_environment()]
+    lines += [".SH OUTPUT", *_output()]
     lines += [".SH FILES", *_items(FILES)]
     lines += [".SH EXIT STATUS", *_items(exit_codes())]
     lines += [".SH EXAMPLES", *_examples()]
@@ -161,6 +167,32 @@ def _environment() -> list[str]:
         if spelling.flags and spelling.configurable:
             lines += [".TP", f".B {_text(variable(field.name))}", f"Sets \\fB{_text(spelling.flags[-1])}\\fR."]
     return lines + _items(variables())
+
+
+def _output() -> list[str]:
+    """The two forms for programs, read from the values they are made of."""
+    citation = Citation(1, "", Located.EXACT)
+    result = Result("", citations=[citation]).to_json()
+    kinds = ["blob", *(kind for kind, event in TYPES.items() if event not in UNKEPT)]
+    return [
+        *_paragraphs(
+            (
+                f"With --json, stdout is one object, {SCHEMA}. Every key is always there, null where nothing is known: "
+                f"{', '.join(result)}.",
+                f"status is {_or(Status)}. stop_reason is {_or(StopReason)}. A citation has {', '.join(citation.to_json())}; "
+                f"located is {_or(Located)}. A cost that is not known is null, never 0.",
+                "With --jsonl, stdout is the trace of the run, rlm.trace/1, an event a line: v, run, seq (without gaps), t "
+                f"(seconds), type, call (the address: 0, 0.3, 0.3.1), and what the type carries. Types: {', '.join(kinds)}. "
+                'A long text stands once, in a blob, and as {"blob": sha256} elsewhere. The last event, run.finished, '
+                "holds the object of --json as result.",
+            )
+        )
+    ]
+
+
+def _or(words: type[StrEnum]) -> str:
+    *most, last = (str(word) for word in words)
+    return f"{', '.join(most)} or {last}"
 
 
 def _examples() -> list[str]:

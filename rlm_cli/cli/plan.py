@@ -15,7 +15,8 @@ from ..views.safe import clean, one_line
 
 
 def plan_text(job: Job, models: Models, documents: Documents, mode: str, level: str, for_real: str) -> str:
-    """The plan, some lines; ends in a newline. `level`: what the sandbox proved; `for_real`: the line that asks."""
+    """The plan, some lines; ends in a newline. `level`: the sandbox and what it proved, where there is one;
+    `for_real`: the line that asks."""
     lines = [*_listed(job, documents), _size(documents)]
     lines += [f"skipped  {one_line(s.path)}: {one_line(s.reason)}" for s in documents.manifest.skipped]
     lines += [

@@ -87,6 +87,9 @@ def resolve(name: str, around: Surroundings) -> Connection:
     provider = catalog.provider(prefix) if slash and bare else None
     if provider is None:
         raise _unknown(name, model, around.models)
+    if "://" in bare or "http:" in bare or "https:" in bare:  # litellm would send texts there
+        hint = f'[models.NAME] with model = "{prefix}/…" and api_base = "http://…"'
+        raise ConfigError(f"{name}: an address is no model's name", hint=hint)
     api_base = table.get("api_base") or _base_in(around.environ, provider)
     endpoint = _host(api_base, name) if api_base else provider.host
     if endpoint is None and provider.own_address:

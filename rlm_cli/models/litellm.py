@@ -35,6 +35,8 @@ _ENVIRONMENT = {
 }
 _lock = threading.Lock()
 _imported: Future[Any] | None = None
+_asked: set[LitellmModel] = set()
+"""Models that hold connections."""
 
 
 def start_import() -> Future[Any]:
@@ -101,6 +103,7 @@ class LitellmModel:
     ) -> Completion:
         """One request through litellm. Raises as the protocol says; no failure keeps a reference to the request."""
         litellm = await asyncio.wrap_future(start_import())
+        _asked.add(self)
         failure: RlmError
         try:
             response = await litellm.acompletion(**self._request(messages, max_output_tokens, timeout_s, sub))
@@ -111,8 +114,12 @@ class LitellmModel:
         raise failure  # outside the handlers: what litellm raised holds the request, and with it the key
 
     async def close(self) -> None:
-        """Close the connections litellm keeps, of all models: they belong to an event loop that ends with the run."""
-        if _imported is None or not _imported.done() or _imported.exception() is not None:
+        """Close the connections litellm keeps: they belong to an event loop that ends with the run.
+
+        They are shared by all models of the process, so the last one that was asked closes them.
+        """
+        _asked.discard(self)
+        if _asked or _imported is None or not _imported.done() or _imported.exception() is not None:
             return
         litellm = _imported.result()
         await litellm.close_litellm_async_clients()

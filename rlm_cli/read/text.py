@@ -4,8 +4,9 @@
 
 A detector never says UTF-8 for UTF-8 with one bad byte, so UTF-8 stays when the chunk with the first bad byte holds at
 least as many good multibyte characters as bad bytes (no false accept in 1,838 files, 94 % of the damaged ones kept).
-Otherwise everything before that byte was ASCII, which is the same in every encoding that is left, so decoding goes on
-from there with what chardet finds in 64 KB around it: a 1 GB log whose first umlaut comes at the end is read once.
+Otherwise (nearly) everything before that byte was ASCII, which is the same in every encoding that is left, so decoding
+goes on from there with what chardet finds in 64 KB around it: a 1 GB log whose first umlaut comes at the end is read
+once.
 
 Confessed: a file that is UTF-8 at first and another encoding later stays UTF-8, with replacements that are counted.
 """
