@@ -174,20 +174,17 @@ def _output() -> list[str]:
     citation = Citation(1, "", Located.EXACT)
     result = Result("", citations=[citation]).to_json()
     kinds = ["blob", *(kind for kind, event in TYPES.items() if event not in UNKEPT)]
-    return [
-        *_paragraphs(
-            (
-                f"With --json, stdout is one object, {SCHEMA}. Every key is always there, null where nothing is known: "
-                f"{', '.join(result)}.",
-                f"status is {_or(Status)}. stop_reason is {_or(StopReason)}. A citation has {', '.join(citation.to_json())}; "
-                f"located is {_or(Located)}. A cost that is not known is null, never 0.",
-                "With --jsonl, stdout is the trace of the run, rlm.trace/1, an event a line: v, run, seq (without gaps), t "
-                f"(seconds), type, call (the address: 0, 0.3, 0.3.1), and what the type carries. Types: {', '.join(kinds)}. "
-                'A long text stands once, in a blob, and as {"blob": sha256} elsewhere. The last event, run.finished, '
-                "holds the object of --json as result.",
-            )
-        )
-    ]
+    texts = (
+        f"With --json, stdout is one object, {SCHEMA}. Every key is always there, null where nothing is known: "
+        f"{', '.join(result)}.",
+        f"status is {_or(Status)}. stop_reason is {_or(StopReason)}. A citation has {', '.join(citation.to_json())}; "
+        f"located is {_or(Located)}. A cost that is not known is null, never 0.",
+        "With --jsonl, stdout is the trace of the run, rlm.trace/1, an event a line: v, run, seq (without gaps), t "
+        "(seconds), type, call (the address: 0, 0.3, 0.3.1), and what the type carries. Types: "
+        f'{", ".join(kinds)}. A long text stands once, in a blob, and as {{"blob": sha256}} elsewhere. The last event, '
+        "run.finished, holds the object of --json as result.",
+    )
+    return _paragraphs(texts)
 
 
 def _or(words: type[StrEnum]) -> str:
