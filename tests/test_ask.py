@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,13 @@ from typing import Any
 import pytest
 from conftest import BIN, Rlm
 from scripted import SENTINEL_KEY, Reply, ScriptedServer
+
+from rlm_cli import question
+from rlm_cli.events import CallStarted
+from rlm_cli.models.litellm import start_import
+from rlm_cli.prepare import Job
+from rlm_cli.settings import Settings
+from rlm_cli.trace import Written
 
 Write = Callable[[str, str], Path]
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +34,40 @@ RESULT_KEYS = set(
     """schema status stop_reason exit_code question answer found citations coverage mode samples usage subcalls limits
     models sandbox run trace started duration_s notices error rlm_version""".split()
 )
+
+
+KEYS = {
+    "coverage": {"files", "lines", "truncated_calls"},
+    "usage": {
+        "calls", "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "cost_usd", "cost_known",
+        "cost_estimated_usd", "by_model",
+    },
+    "subcalls": {"ok", "failed", "retried"},
+    "limits": {"max_budget", "max_tokens", "max_depth", "max_iterations", "max_subcalls", "timeout_s"},
+    "models": {"root", "sub"},
+    "sandbox": {"name", "level"},
+}  # fmt: skip
+"""Keys of the objects in the result."""
+ENVELOPE = {"v", "run", "seq", "t", "type", "call"}
+CARRIED = {
+    "run.started": {"question", "sources", "models", "limits", "sandbox", "version", "settings"},
+    "corpus.loaded": {"sha256", "files", "chars", "tokens", "excluded", "skipped"},
+    "blob": {"sha256", "text"},
+    "call.started": {"parent", "depth", "kind", "model", "question", "context_chars"},
+    "iteration.started": {"n"},
+    "completion.started": {"messages", "purpose", "estimated_input_tokens", "max_output_tokens", "reserved_usd"},
+    "completion.finished": {
+        "request", "text", "finish_reason", "usage", "cost_usd", "cached", "retries", "duration_s",
+    },
+    "code.started": {"code"},
+    "code.finished": {"stdout", "omitted_chars", "error", "final", "duration_s"},
+    "notice": {"code", "message"},
+    "limit.reached": {"limit", "value", "max"},
+    "call.finished": {"status", "answer", "usage"},
+    "citation.checked": {"n", "quote", "located", "matches", "path", "page", "lines"},
+    "run.finished": {"result"},
+}  # fmt: skip
+"""What each event of `rlm.trace/1` carries beside its envelope, at least."""
 
 
 def block(code: str) -> str:
@@ -94,6 +137,10 @@ def test_json_has_every_key(rlm: Rlm, write: Write, tmp_path: Path) -> None:
     assert [c["located"] for c in result["citations"]] == ["exact", "no"]
     assert result["citations"][0]["lines"] == [40, 40]
     assert set(result["citations"][1]) == {"n", "path", "page", "lines", "quote", "located", "difference", "matches"}
+    assert {name: set(result[name]) for name in KEYS} == KEYS
+    assert set(result["coverage"]["files"]) == {"total", "read", "seen_by_model", "excluded", "skipped"}
+    assert set(result["coverage"]["lines"]) == {"total", "seen_by_model"}
+    assert set(result["usage"]["by_model"]["openai/scripted"]) >= {"calls", "input_tokens", "output_tokens", "cost_usd"}
     assert result["usage"]["cost_usd"] is None
     assert result["usage"]["cost_known"] is False
     assert result["sandbox"] == {"name": "process", "level": "linux-strict"}
@@ -130,6 +177,80 @@ def test_jsonl_streams_the_trace(rlm: Rlm, write: Write, tmp_path: Path) -> None
     assert (tmp_path / "copy.jsonl").read_text().splitlines() == lines
 
 
+def test_every_event_and_every_notice(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """One eventful run: each type of event carries what the contract says, and what a user should know is noticed."""
+    write("a.txt", ACME)
+    replies = script(
+        block("import os\nos._exit(1)"),
+        block("print(llm_query('cut me', context[:300]))\nllm_query('one too many')"),
+        block("FINAL('Part [1] [9]', quotes=[\"thirty days' notice\"])"),
+        sub=lambda prompt: Reply("some words", finish_reason="length"),
+    )
+    config = tmp_path / "config.toml"
+    config.write_text('subcall_models = ["openai/third"]\n')
+    with ScriptedServer(replies) as server:
+        ran = rlm(
+            "ask", "--config", str(config), "-m", "openai/scripted", "-M", "openai/other", "--option", "temperature=0.5",
+            "--option", "sub.seed=7", "--sandbox", "none", "--max-subcalls", "1", "--mode", "rlm", "--jsonl", "Q?", "docs",
+            env=server.env | {"HOME": str(rlm.home)}, cwd=tmp_path,
+        )  # fmt: skip
+    events = [json.loads(line) for line in ran.out.splitlines()]
+    assert {event["type"] for event in events} == set(CARRIED)
+    for event in events:
+        assert set(event) >= ENVELOPE | CARRIED[event["type"]], event["type"]
+    result = events[-1]["result"]
+    assert (ran.code, result["status"], result["stop_reason"]) == (6, "partial", "max_subcalls")
+    assert {notice["code"] for notice in result["notices"]} == {
+        "price_unknown", "sandbox_weak", "repl_replaced", "reply_cut", "citation_missing",
+    }  # fmt: skip
+    assert result["coverage"]["truncated_calls"] == 1
+    sent = [
+        (request.body["model"], request.body.get("temperature"), request.body.get("seed"))
+        for request in server.requests
+    ]
+    assert sent[0] == ("scripted", 0.5, None)
+    assert sent[2] == ("other", 0.5, 7)
+    assert "[9], for which no quote was given" in ran.err
+
+
+def test_a_text_too_long_for_direct_mode(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """Said with both sizes before any call: exit 2."""
+    write("a.txt", "A line of some forty characters, as lines are.\n" * 5_000)
+    with ScriptedServer([]) as server:
+        code, out, err = ask(rlm, server, "--mode", "direct", "Q?", "docs", cwd=tmp_path)
+    assert (code, out, server.requests) == (2, "", [])
+    assert "about 67," in err
+    assert "28,672" in err
+
+
+def test_an_empty_reply_is_no_answer(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """In direct mode too: it is asked for again, and three in a row are the provider's failure, not "not found"."""
+    write("a.txt", "short")
+    empty: list[Reply | str] = ["", Reply(None), "<think>hm</think>"]
+    with ScriptedServer([*empty[:2], "Fine."]) as server:
+        assert ask(rlm, server, "Q?", "docs", cwd=tmp_path)[:2] == (0, "Fine.\n")
+    with ScriptedServer(empty) as server:
+        code, out, err = ask(rlm, server, "Q?", "docs", cwd=tmp_path)
+    assert (code, out) == (5, "")
+    assert "empty reply" in err
+
+
+def test_a_system_without_walls_is_refused(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """Where the kernel will not install a filter the REPL is not started: exit 7, what is missing, the line to copy."""
+    write("a.txt", ACME)
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("without_seccomp.py")), str(BIN), "ask", "-m", "offline/extractive",
+         "--mode", "rlm", "--json", "Q?", "docs"],
+        cwd=tmp_path, env=rlm.environ(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    result = result_of(done.stdout)
+    assert (done.returncode, result["exit_code"], result["error"]["code"]) == (7, 7, "sandbox")
+    assert result["question"] == "Q?"
+    assert result["sandbox"] == {"name": "process", "level": None}
+    assert "seccomp" in done.stderr
+    assert "--sandbox soft" in done.stderr
+
+
 def test_a_short_text_is_answered_in_one_call(rlm: Rlm, write: Write, tmp_path: Path) -> None:
     """Mode auto asks once with the whole text, question after it, and says so."""
     write("a.txt", "The notice period is thirty days.\n")
@@ -162,7 +283,7 @@ def test_batches_run_concurrently_and_in_order(rlm: Rlm, write: Write, tmp_path:
     code_ = "FINAL(' '.join(llm_query_batched([f'n{i}' for i in range(12)])))"
 
     def sub(prompt: str) -> Reply:
-        return Reply(prompt.upper(), delay_s=0.15)
+        return Reply(prompt.upper(), delay_s=0.5)
 
     with ScriptedServer(script(block(code_), sub=sub)) as server:
         code, out, _ = ask(rlm, server, "--mode", "rlm", "-j", "6", "Q?", "docs", cwd=tmp_path)
@@ -338,13 +459,16 @@ def test_provider_errors_have_their_exit_codes(
 
 
 def test_rate_limits_are_waited_out(rlm: Rlm, write: Write, tmp_path: Path) -> None:
-    """429 with Retry-After is retried after that time, and counted."""
-    write("a.txt", "short")
-    replies = [Reply("slow down", status=429, headers={"Retry-After": "1"}), "Fine."]
+    """429 with Retry-After is retried after that time, of root and sub-call alike; the sub-call's is counted."""
+    write("a.txt", ACME)
+    busy = Reply("slow down", status=429, headers={"Retry-After": "1"})
+    replies: list[Reply | str] = [busy, block("FINAL(llm_query('a'))"), busy, "Fine."]
     with ScriptedServer(replies) as server:
-        code, out, err = ask(rlm, server, "--json", "Q?", "docs", cwd=tmp_path)
-    assert (code, result_of(out)["subcalls"]["retried"]) == (0, 1)
-    assert server.requests[1].at - server.requests[0].at >= 1
+        code, out, err = ask(rlm, server, "--mode", "rlm", "--json", "Q?", "docs", cwd=tmp_path)
+    result = result_of(out)
+    assert (code, result["answer"], result["subcalls"]) == (0, "Fine.", {"ok": 1, "failed": 0, "retried": 1})
+    for first in (0, 2):
+        assert server.requests[first + 1].at - server.requests[first].at >= 1
     assert "waiting 1 s" in err
 
 
@@ -437,10 +561,13 @@ def test_signals_stop_a_run_in_order(rlm: Rlm, write: Write, tmp_path: Path, num
     with ScriptedServer(slow) as server:
         running = start(rlm, server, "Q?", "docs", cwd=tmp_path)
         wait_for(lambda: len(server.requests) == 2)
+        children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
         running.send_signal(number)
         out, err = running.communicate(timeout=10)
     assert (running.returncode, out) == (code, b""), err
-    assert b"rlm: stopped" in err
+    assert b"rlm: stopped \xc2\xb7 1 call \xc2\xb7 cost unknown" in err
+    assert children
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
     assert b"Traceback" not in err
     [trace] = rlm.state.glob("runs/*/trace.jsonl")
     last = json.loads(trace.read_text().splitlines()[-1])
@@ -500,5 +627,48 @@ def test_the_library_gives_the_same_result(write: Write) -> None:
     assert result.status is rlm_cli.Status.COMPLETE
     assert "thirty days" in result.text
     assert result.citations[0].lines == (1, 1)
+    assert rlm_cli.ask("How long is the notice period?", path, model="offline/extractive").text == result.text
     with pytest.raises(rlm_cli.SourceError):
-        rlm_cli.ask("Q?", ["/no/such/file"], model="offline/extractive")
+        rlm_cli.ask("Q?", "/no/such/file", model="offline/extractive")
+    with pytest.raises(rlm_cli.UsageError, match="mode"):
+        rlm_cli.ask("Q?", path, mode="bogus")
+    with pytest.raises(TypeError, match="modle"):
+        rlm_cli.ask("Q?", path, modle="offline/extractive")
+
+
+def test_the_library_can_be_cancelled(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timeout round `aask` is the caller's: it is raised there, the run is closed, and another one works."""
+    import rlm_cli
+
+    path = write("a.txt", "short")
+    monkeypatch.setenv("OPENAI_API_KEY", SENTINEL_KEY)
+    late: list[Reply | str] = [Reply("late", delay_s=30), "Fine."]
+
+    async def main() -> str:
+        await asyncio.wrap_future(start_import())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await rlm_cli.aask("Q?", path, model="openai/x", max_budget=None)
+        return (await rlm_cli.aask("Q?", path, model="openai/x", max_budget="none", timeout="1m")).text
+
+    with ScriptedServer(late) as server:
+        monkeypatch.setenv("OPENAI_API_BASE", server.base_url)
+        assert asyncio.run(main()) == "Fine."
+
+
+def test_a_bug_is_reported_and_journaled(write: Write, tmp_path: Path) -> None:
+    """What nobody foresaw: exit code 70, the place of the trace, and a trace that has an end."""
+    path = write("a.txt", "short")
+
+    def reader(written: Written) -> None:
+        if isinstance(written.stamped.event, CallStarted):
+            raise ZeroDivisionError("a bug")
+
+    job = Job("Q?", (str(path),), Settings(model="offline/extractive"))
+    result = asyncio.run(question.ask(job, state=tmp_path / "state", readers=[reader]))
+    assert (result.exit_code, result.status) == (70, "failed")
+    assert result.failure is not None
+    assert isinstance(result.failure.__cause__, ZeroDivisionError)
+    assert str(result.trace) in result.failure.hint
+    last = json.loads(Path(str(result.trace)).read_text().splitlines()[-1])
+    assert last["result"]["error"]["code"] == "internal"

@@ -387,9 +387,9 @@ class TestPdf:
         tree()
         Path("long.pdf").write_bytes(LONG_PDF)
         Path("good.pdf").write_bytes(pdf(["good"]))
-        with Extractors(most=1, deadline_s=2.0) as extractors:
+        with Extractors(most=1, deadline_s=4.0) as extractors:
             late, good = extractors.submit("long.pdf"), extractors.submit("good.pdf")
-            assert late.result(timeout=30).problem == "took longer than 2 s"
+            assert late.result(timeout=30).problem == "took longer than 4 s"
             assert list(good.result(timeout=30).pages()) == ["good"]
 
     def test_a_module_beside_the_documents_does_not_run(self, tree: Tree) -> None:

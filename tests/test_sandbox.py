@@ -378,9 +378,8 @@ def test_a_memory_bomb_costs_its_cell(corpus: Corpus) -> None:
         _, bombed, after = run(
             corpus, "before = 7", bomb, "y = [0] * 100_000\nbefore", place=sandbox(repl_memory=128 << 20)
         )
-        assert "MemoryError" in (bombed.error or "") or bombed.lost, bombed
-        if not bombed.lost:
-            assert after.stdout == "7\n", (bomb, after)
+        assert "MemoryError" in (bombed.error or ""), bombed
+        assert (bombed.lost, after.stdout) == (None, "7\n"), (bomb, after)
 
 
 def test_floods_of_descriptors_and_threads_are_bounded(corpus: Corpus) -> None:
@@ -406,19 +405,19 @@ def test_computing_is_limited_and_the_state_kept(corpus: Corpus) -> None:
 
 
 @pytest.mark.parametrize(
-    "code",
+    ("code", "replaced"),
     [
-        "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
-        "sum(range(10**12))",
-        "import re\nre.match('(a+)+b', 'a' * 40)",
+        ("while True:\n    try:\n        while True: pass\n    except BaseException: pass", True),
+        ("sum(range(10**12))", True),
+        ("import re\nre.match('(a+)+b', 'a' * 40)", False),
     ],
     ids=["swallowed", "loop in C", "regex"],
 )
-def test_what_ignores_the_interrupt_is_replaced(corpus: Corpus, code: str) -> None:
-    """Code that cannot be interrupted ends by SIGKILL; or, where it can, by the interrupt."""
-    stuck, after = run(corpus, code, "1", place=sandbox(cell_timeout_s=0.3))
-    assert "limit of a cell" in (stuck.lost or stuck.error or "")
-    assert after.stdout == "1\n"
+def test_what_ignores_the_interrupt_is_replaced(corpus: Corpus, code: str, replaced: bool) -> None:
+    """Code that cannot be interrupted ends by SIGKILL and loses the variables; the rest keeps them."""
+    _, stuck, after = run(corpus, "kept = 1", code, "'kept' in globals()", place=sandbox(cell_timeout_s=0.3))
+    assert "limit of a cell" in ((stuck.lost if replaced else stuck.error) or "")
+    assert (stuck.lost is not None, after.stdout) == (replaced, f"{not replaced}\n")
 
 
 def test_the_wall_limit_ends_a_wait(corpus: Corpus) -> None:
@@ -442,7 +441,7 @@ def test_cancelling_a_cell_kills_the_child_and_the_next_cell_works(corpus: Corpu
         cell.cancel()
         with pytest.raises(asyncio.CancelledError):
             await cell
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         after = await repl.execute("1")
         assert after.stdout == "1\n"
         assert after.lost is not None
