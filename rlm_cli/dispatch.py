@@ -135,8 +135,9 @@ class Dispatch:
                     raise
                 left = self.deadline.left(request.purpose == "landing")
                 if left is not None and wait >= left:
-                    late = f"{error}; a retry in {wait:.0f} s would come after the time limit"
-                    return Refusal(StopReason.TIMEOUT, late)
+                    late = f"{error.why}; " if error.why else ""
+                    error.why = f"{late}another try in {wait:.0f} s would come after the time limit"
+                    raise
                 self._emit(NoticeGiven("retrying", f"waiting {wait:.0f} s: {error.message}"), request.call)
             request.retries += 1
             await asyncio.sleep(wait)

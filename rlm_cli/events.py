@@ -2,14 +2,16 @@
 
 One stream, several readers: the trace on disk, the live tree, the plain lines, `--jsonl`, `rlm show`. An event says
 what happened, never how it looks. `Stamped` is the envelope; `seq` has no gaps, `t` is seconds since the start.
-`Reading` is the one event that is shown and not kept (progress while documents are read, many a second).
+`UNKEPT` events are shown and not kept: progress, many a second, and what would repeat the documents.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from .corpus import Document
 from .ledger import Usage
 
 
@@ -48,6 +50,14 @@ class CorpusLoaded:
     skipped: tuple[dict[str, str], ...]
     lines: int = 0
     pages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentsRead:
+    """Every document, for who shows the whole manifest. Never written to a trace."""
+
+    type: ClassVar[str] = "documents"
+    documents: Sequence[Document]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +185,7 @@ Event = (
     RunStarted
     | Reading
     | CorpusLoaded
+    | DocumentsRead
     | CallStarted
     | IterationStarted
     | CompletionStarted
@@ -189,7 +200,7 @@ Event = (
     | RunFinished
 )
 
-UNKEPT: tuple[type, ...] = (Reading, CoverageGrew)
+UNKEPT: tuple[type, ...] = (Reading, DocumentsRead, CoverageGrew)
 """Events that are shown and not kept: they carry no `seq`."""
 
 

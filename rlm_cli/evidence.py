@@ -14,6 +14,7 @@ from .result import Citation, Located, Quote
 
 SCAN = 16 << 30
 """Bytes that `Coverage` may search in one run."""
+_WHITE = b" \t\n\r\v\f"
 ANCHOR = 12
 """Characters, white space apart, that a line needs to be looked for on its own."""
 
@@ -55,6 +56,10 @@ class Coverage:
     def documents_seen(self) -> int:
         return self._documents.count(1)
 
+    def saw_all(self) -> None:
+        """The whole text was shown."""
+        self._mark(0, self._corpus.bytes)
+
     def saw(self, text: str) -> None:
         """`text` was shown: mark every line of the corpus that is recognised in it."""
         data = text.encode("utf-8", "replace")
@@ -62,7 +67,7 @@ class Coverage:
         while at < len(data):
             end = data.find(b"\n", at)
             end = len(data) if end < 0 else end
-            found = self._find(data[at:end])
+            found = self._find(data[at : _anchored(data, at, end)])
             if found < 0:
                 at = end + 1
                 continue
@@ -136,3 +141,11 @@ class Coverage:
         firsts, count = self._corpus.column("first_line"), len(self._corpus.documents)
         headers = bisect_right(firsts, last, 0, count) - bisect_right(firsts, first, 0, count)
         return last - first - headers
+
+
+def _anchored(data: bytes, start: int, end: int) -> int:
+    """Where an anchor ends that begins with the line [start, end): a short line needs the next ones to be one."""
+    while len(data[start:end].translate(None, _WHITE)) < ANCHOR and 0 <= end < len(data) and end - start < 8 * ANCHOR:
+        after = data.find(b"\n", end + 1)
+        end = len(data) if after < 0 else after
+    return end

@@ -157,7 +157,9 @@ async def read_documents(job: Job, emit: Emit, warm_up: Callable[[], None] = lam
         documents = await asyncio.shield(reading)
     except asyncio.CancelledError:
         stop.set()
-        await asyncio.wait([reading], timeout=2)
+        done, _ = await asyncio.wait([reading], timeout=2)
+        for ended in done:
+            ended.exception()  # that it was stopped is no news
         raise
     _require_something(documents)
     if not warmed.is_set():

@@ -11,24 +11,24 @@ import re
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from . import __version__, evidence, models, prepare, trace
 from .errors import LimitReached, RlmError, internal
-from .events import CitationChecked, NoticeGiven, RunFinished, RunStarted
+from .events import CitationChecked, DocumentsRead, NoticeGiven, RunFinished, RunStarted
 from .fold import Standing
 from .ledger import StopReason
 from .prepare import Documents, Job, Models
 from .result import Answer, Citation, ErrorReport, Located, ModelUsage, Notice, Result, Status, answer_text, exit_code
 from .run import Run
 from .sandbox import Sandbox
+from .settings import shown_options
 from .stream import Reader, Stream
 
 KERNEL_ENFORCED = ("linux-strict", "macos-seatbelt")
-_SECRET_OPTION = re.compile(r"key|token|secret|auth|header|password|cookie", re.IGNORECASE)
 LOCATING_S = 30.0
 """For looking up all quotes of an answer; one takes milliseconds as a rule."""
 CLOSING_S = 2.0
@@ -154,6 +154,7 @@ class _Question:
             )
         )
         self.stream.emit(self.documents.loaded())
+        self.stream.emit(DocumentsRead(self.documents.corpus.documents))
         for notice in self._notices(lost):
             self.stream.emit(notice)
 
@@ -228,14 +229,15 @@ class _Question:
         error = ending.error
         answer = ending.answer if status is not Status.STOPPED else None
         totals = self.stream.state.totals
+        hidden = self.stream.trace.scrubbed  # a document, or a model, may hold the key
         return Result(
-            question=self.job.question,
+            question=hidden(self.job.question),
             status=status,
             stop_reason=reason,
             exit_code=exit_code(status, error.exit_code if error else None, ending.signal),
-            answer=answer.value if answer else None,
+            answer=_in_texts(hidden, answer.value) if answer else None,
             found=answer.found if answer else None,
-            citations=list(ending.citations) if answer else [],
+            citations=[replace(c, quote=hidden(c.quote)) for c in ending.citations] if answer else [],
             coverage=self._coverage(),
             mode=self.mode,
             usage=ModelUsage(
@@ -260,8 +262,8 @@ class _Question:
             trace=self._trace,
             started=self.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
             duration_s=self.stream.seconds,
-            notices=[Notice(n.code, n.message) for n in self.stream.state.notices if n.code != "retrying"],
-            error=ErrorReport(error.code, str(error), error.hint) if error else None,
+            notices=[Notice(n.code, hidden(n.message)) for n in self.stream.state.notices if n.code != "retrying"],
+            error=ErrorReport(error.code, hidden(str(error)), hidden(error.hint)) if error else None,
             version=__version__,
             failure=error,
         )
@@ -308,11 +310,21 @@ class _Question:
         hold one."""
         values = {f.name: getattr(self.job.settings, f.name) for f in fields(self.job.settings)}
         del values["keys"], values["models"]
-        values["option"] = tuple(
-            f"{option.partition('=')[0]}={trace.HIDDEN}" if _SECRET_OPTION.search(option) else option
-            for option in values["option"]
-        )
+        values["option"] = shown_options(values["option"], trace.HIDDEN)
         return {n: {"value": v, "origin": self.job.origins.get(n, "built-in")} for n, v in values.items()}
+
+
+def _in_texts(change: Callable[[str], str], value: Any) -> Any:
+    """A JSON-able value with all its texts changed."""
+    match value:
+        case str():
+            return change(value)
+        case list():
+            return [_in_texts(change, item) for item in value]
+        case dict():
+            return {change(key): _in_texts(change, item) for key, item in value.items()}
+        case _:
+            return value
 
 
 def _status(ending: Ending) -> tuple[Status, StopReason]:

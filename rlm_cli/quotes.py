@@ -37,6 +37,8 @@ MOST_FOLDED = 2_000_000
 """Characters that the tolerant search folds for one quote: some seconds."""
 _SPACE = rb"(?:[\s\x1c-\x1f]|\xc2[\x85\xa0]|\xe1\x9a\x80|\xe2\x80[\x80-\x8a\xa8\xa9\xaf]|\xe2\x81\x9f|\xe3\x80\x80)"
 _FAMILIES = ("case", "typographic characters", "hyphenation", "emphasis marks")
+_MARKS = "\u0300-\u036f\u1dc4-\u1dff\u20d0-\u20f0"
+_COMBINING = re.compile(f"[{_MARKS}]")
 _TYPOGRAPHIC = {
     **dict.fromkeys("‘’‚‛′`´", "'"),
     **dict.fromkeys("“”„‟″«»", '"'),
@@ -194,6 +196,8 @@ def _anchors(folded: str) -> list[str]:
     """Up to three words to look for: long, and without the letter pairs that fonts join."""
     words = sorted(set(re.findall(r"\w{3,}", folded)) or set(re.findall(r"\w+", folded)), key=len, reverse=True)
     plain = [word for word in words if not re.search("f[fil]|ss|ae|oe", word)] or words
+    # In a text of decomposed letters only words without accents stand as they are written.
+    plain.sort(key=lambda word: not word.isascii())
     return [word if word.isascii() else word[:6] for word in plain[:3]]
 
 
@@ -218,6 +222,15 @@ def _difference(corpus: Corpus, hit: Hit, quote: str) -> str:
     return ", ".join(needed) or "typographic characters"
 
 
+def _clusters(text: str) -> Iterator[tuple[int, str]]:
+    """Each character with the marks that combine with it, and where it stands: ü may be one character or two."""
+    if not _COMBINING.search(text):
+        yield from enumerate(text)
+        return
+    for match in re.finditer(rf"[^{_MARKS}][{_MARKS}]*|[{_MARKS}]+", text, re.DOTALL):
+        yield match.start(), match[0]
+
+
 def fold(text: str, skip: str = "") -> tuple[str, list[int]]:
     """The text as the tolerant search compares it, and for each of its characters where it came from.
 
@@ -232,12 +245,12 @@ def fold(text: str, skip: str = "") -> tuple[str, list[int]]:
             dropped.update(range(match.start(), match.end()))
     folded: list[str] = []
     places: list[int] = []
-    for at, char in enumerate(text):
+    for at, char in _clusters(text):
         if at in dropped:
             continue
         piece = " " if char.isspace() else char
         if skip != "typographic characters":
-            piece = _TYPOGRAPHIC.get(piece, piece) if len(piece) == 1 else piece
+            piece = _TYPOGRAPHIC.get(piece, piece)
             piece = unicodedata.normalize("NFKC", piece)
         if skip != "case":
             piece = piece.casefold()

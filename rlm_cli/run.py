@@ -15,7 +15,7 @@ from typing import Any
 
 from . import contexts, loop, prompts, reply
 from .builder import Unwritable
-from .call import Call, Complete, Completion, Execute, Message, Output, Purpose
+from .call import Call, Complete, Completion, Execute, Message, Output
 from .corpus import Corpus
 from .dispatch import OUT_OF_TIME, Deadline, Dispatch
 from .errors import ConfigError, LimitReached, ModelError, RlmError
@@ -217,13 +217,14 @@ class Run:
         call = CallStarted(parent.address, parent.depth + 1, "llm", model.name, prompt, len(messages[-1].content))
         self.emit(call, address)
         try:
-            completion = await self._complete(address, model, messages, "sub")
+            completion = await self.dispatch.complete(address, model, messages, "sub")
         except BaseException as error:
             self._close_call(address, Status.FAILED, str(error))
             raise
         if isinstance(completion, Refusal):
             self._close_call(address, Status.FAILED, completion.message)
             return self._refuse(parent, completion)
+        self.seen.saw(messages[-1].content)
         said = reply.spoken(completion)
         self._close_call(address, Status.COMPLETE if said else Status.FAILED, said)
         if completion.finish_reason == "length":
@@ -283,11 +284,12 @@ class Run:
         """The answer in words; an empty reply is no answer, and asked for again."""
         why = ""
         for _ in range(EMPTY_REPLIES):
-            completion = await self._complete("0", model, messages, "direct")
+            completion = await self.dispatch.complete("0", model, messages, "direct")
             if isinstance(completion, Refusal):
                 if self.job.settings.on_limit == "fail":
                     raise LimitReached(completion.reason, completion.message)
                 return Answer(None, (), completion.reason)
+            self.seen.saw_all()
             cut = completion.finish_reason == "length"
             if not reply.spoken(completion):
                 why = "its output limit went into reasoning" if cut else ""
@@ -297,15 +299,6 @@ class Run:
             said = reply.words(completion.text, [document.path for document in self.documents.corpus.documents])
             return Answer(said.value, said.quotes, StopReason.MAX_TOKENS if cut else StopReason.FINAL)
         raise ModelError(f"{model.name} sent an empty reply, {EMPTY_REPLIES} times", why=why, hint="try another model")
-
-    async def _complete(
-        self, address: str, model: Model, messages: tuple[Message, ...], purpose: Purpose
-    ) -> Completion | Refusal:
-        """A completion whose whole prompt counts as seen once it was answered."""
-        completion = await self.dispatch.complete(address, model, messages, purpose)
-        if isinstance(completion, Completion):
-            self.seen.saw(messages[-1].content)
-        return completion
 
     def _refuse(self, parent: Call, refusal: Refusal) -> Failed:
         """A limit refused a sub-call: the parent's cell goes on, and lands after it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -23,12 +24,18 @@ class Seen:
 
     def saw(self, text: str) -> None:
         """Models were shown `text`: look up in the background which lines of the corpus stand in it."""
-        if not text:
-            return
+        if text:
+            self._look(lambda: self.coverage.saw(text))
+
+    def saw_all(self) -> None:
+        """A model was shown the whole text."""
+        self._look(self.coverage.saw_all)
+
+    def _look(self, up: Callable[[], None]) -> None:
         event_loop = asyncio.get_running_loop()
 
         def look() -> None:
-            self.coverage.saw(text)
+            up()
             grew = CoverageGrew(self.coverage.lines_seen, self._lines)
             with suppress(RuntimeError):  # the run ended meanwhile
                 event_loop.call_soon_threadsafe(self._emit, grew, None)

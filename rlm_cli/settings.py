@@ -175,6 +175,16 @@ def helps() -> dict[str, str]:
     return found
 
 
+_SECRET_OPTION = re.compile(r"key|token|secret|auth|header|password|cookie", re.IGNORECASE)
+
+
+def shown_options(options: tuple[str, ...], hidden: str) -> tuple[str, ...]:
+    """Options of a model as they may be shown and kept: the value of one that may hold a credential is `hidden`."""
+    return tuple(
+        f"{option.partition('=')[0]}={hidden}" if _SECRET_OPTION.search(option) else option for option in options
+    )
+
+
 def variable(name: str) -> str:
     """The environment variable of a setting."""
     return f"RLM_{name.upper()}"

@@ -110,14 +110,14 @@ class Trace:
         """JSON-ready; texts above `INLINE_CHARS` are appended to `blobs` when new (None: everything stays inline)."""
         match value:
             case str():
-                text = self._scrubbed(str(value))
+                text = self.scrubbed(str(value))
                 return text if blobs is None or len(text) <= INLINE_CHARS else self._reference(text, blobs)
             case float():
                 return value if math.isfinite(value) else None
             case None | bool() | int():
                 return value
             case dict():
-                return {self._scrubbed(str(key)): self._plain(item, blobs) for key, item in value.items()}
+                return {self.scrubbed(str(key)): self._plain(item, blobs) for key, item in value.items()}
             case list() | tuple() | set() | frozenset():
                 return [self._plain(item, blobs) for item in value]
             case _ if is_dataclass(value):
@@ -132,8 +132,8 @@ class Trace:
             blobs.append(text)
         return {"blob": digest}
 
-    def _scrubbed(self, text: str) -> str:
-        """The last wall: no credential should ever come this far."""
+    def scrubbed(self, text: str) -> str:
+        """`text` without the run's credentials. The last wall: none should ever come this far."""
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
         return text

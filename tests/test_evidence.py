@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 
 import pytest
@@ -52,6 +53,23 @@ def test_quotes(corpus: Corpus, text: str, path: str | None, located: Located, w
     assert (found.n, found.located, found.matches) == (7, located, matches)
     assert ((found.path, found.page, found.lines) if found.path else None) == where
     assert (found.difference is not None) == (located is Located.APPROXIMATE)
+
+
+def test_decomposed_letters_are_the_same_letters() -> None:
+    """A document that writes ü as u and a mark (macOS does), quoted with one character, and the other way round."""
+    composed = "Die Kündigungsfrist beträgt drei Monate."
+    for written, quoted in (
+        (unicodedata.normalize("NFD", composed), composed),
+        (composed, unicodedata.normalize("NFD", composed)),
+    ):
+        builder = CorpusBuilder()
+        with builder.document("a.txt", "text") as document:
+            document.write(f"Vertrag\n{written}\n")
+        made = builder.finish()
+        found = locate(made, Quote(quoted), 1)
+        assert (found.located, found.lines) == (Located.APPROXIMATE, (2, 2))
+        assert locate(made, Quote("Die Kundigungsfrist betragt drei Monate"), 1).located is Located.NO
+        made.close()
 
 
 @settings(max_examples=60, deadline=None)

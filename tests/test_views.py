@@ -198,6 +198,7 @@ class TestPlain:
         assert [line.split(" · ")[0] for line in self.said(a_run())] == [
             "rlm: run k7q2fd",
             "rlm: read 42 files",
+            "rlm: skipped scan.pdf: no text",
             "rlm: iteration 1",
             "rlm: iteration 2",
             "rlm: iteration 3",
@@ -376,10 +377,10 @@ class TestChoice:
         assert use_color(flag, stream, environ) is color
 
     def test_views(self) -> None:
-        """-q and --progress none show nothing; no terminal means plain lines even where a tree was asked for."""
+        """-q shows nothing, --progress none notices only; without a terminal it is plain lines, whatever was asked."""
         pipe = io.StringIO()
         assert isinstance(choose_view(Wishes(quiet=True), pipe, {}), Silent)
-        assert isinstance(choose_view(Wishes(progress="none"), pipe, {}), Silent)
+        assert isinstance(choose_view(Wishes(progress="none"), pipe, {}), Plain)
         assert isinstance(choose_view(Wishes(progress="tree"), pipe, {"FORCE_COLOR": "1"}), Plain)
         assert isinstance(choose_view(Wishes(), FakeTerminal(), {"TERM": "xterm", "CI": "1"}), Plain)
 
@@ -439,7 +440,7 @@ class TestTerminal:
         assert "├ 0.1 … 0.18" in shown
         stop.touch()
         terminal.until(lambda text: "THE ANSWER" in text)
-        assert terminal.text == "rlm: this notice stays\nTHE ANSWER"
+        assert terminal.text == "rlm: skipped scan.pdf: no text\nrlm: this notice stays\nTHE ANSWER"
         assert not terminal.screen.cursor.hidden
         assert not terminal.screen.history.top
 
@@ -473,7 +474,7 @@ class TestTerminal:
         terminal.until(lambda text: "Ctrl-C stops" in text)
         stop.touch()
         terminal.until(lambda text: "THE ANSWER" in text)
-        assert terminal.text == "rlm: this notice stays\nTHE ANSWER"
+        assert terminal.text == "rlm: skipped scan.pdf: no text\nrlm: this notice stays\nTHE ANSWER"
 
     def test_a_terminal_that_does_not_read(self, tmp_path: Path) -> None:
         """With output stopped (Ctrl-S) the loop goes on: it notices the end and only then waits, not for long."""
@@ -520,7 +521,12 @@ def test_resizing_leaves_no_ghosts(tmp_path: Path) -> None:
         stop.touch()
         until(lambda text: "THE ANSWER" in text)
         lines_left = [line for line in screen().splitlines() if line.strip()]
-        assert lines_left == [*map(str, range(1, 41)), "rlm: this notice stays", "THE ANSWER"]
+        assert lines_left == [
+            *map(str, range(1, 41)),
+            "rlm: skipped scan.pdf: no text",
+            "rlm: this notice stays",
+            "THE ANSWER",
+        ]
     finally:
         stop.touch()
         run("kill-server")

@@ -51,6 +51,8 @@ def ask(arguments: list[str], options: dict[str, Any]) -> int:
 
     for_real = line(["ask", *_options_again(options), *(["--"] if any(map(_is_flag, arguments)) else []), *arguments])
     config_file = options.pop("config_file", None)
+    if options.get("output") == "-":
+        del options["output"]  # stdout, as everywhere
     _refuse_contradictions(options)
     if options.get("question_file") is None and not arguments:
         raise UsageError("no question", hint='rlm ask "What does it say about …?" FILE')
@@ -90,7 +92,13 @@ def _is_flag(word: str) -> bool:
 
 
 def _refuse_contradictions(options: dict[str, Any]) -> None:
-    for one, other, flags in (("quiet", "verbose", "-q and -v"), ("json", "jsonl", "--json and --jsonl")):
+    for one, other, flags in (
+        ("quiet", "verbose", "-q and -v"),
+        ("json", "jsonl", "--json and --jsonl"),
+        ("dry_run", "json", "-n and --json"),
+        ("dry_run", "jsonl", "-n and --jsonl"),
+        ("dry_run", "output", "-n and -o"),
+    ):
         if options.get(one) and options.get(other):
             raise UsageError(f"{flags} exclude each other", hint="leave one of them out")
 
@@ -184,6 +192,8 @@ def _no_such_command(args: list[str]) -> UsageError:
         )
     if asked:
         return UsageError("a command is wanted before the question", hint=line(["ask", *args]))
+    if word == "help":
+        return UsageError("there is no command 'help'", hint="rlm -h, or rlm ask --help")
     if _exists(word):
         return UsageError(
             f"there is no command {word!r}, but a file or folder", hint=f'rlm ask "QUESTION" {shlex.quote(word)}'

@@ -8,6 +8,7 @@ second ends the process at once.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import os
 import signal
@@ -27,7 +28,7 @@ from ..trace import Written, write_whole
 from ..views import View, Wishes, choose_view, use_color
 from ..views.answer import answer_text, summary_line
 from .configuration import state_folder
-from .failure import say_error, tell
+from .failure import say_error, tell, warn
 from .plan import plan_text
 
 TICKS_PER_SECOND = 8
@@ -63,9 +64,10 @@ def job_of(asked: str | None, sources: list[str], settings: Settings, origins: M
         raise UsageError("the question is empty", hint='rlm ask "Which …?" FILE')
     if settings.files_from is not None:
         sources = [*sources, *read.read_list(settings.files_from, sys.stdin.buffer)]
-    if not sources and settings.files_from is None and readers == 0:
-        if not _has_input(sys.stdin):
-            raise UsageError("no documents", why="no source was named and nothing is piped in", hint='rlm ask "…" FILE')
+    if not sources and settings.files_from is None:
+        if readers or not _has_input(sys.stdin):
+            why = "no source was named, and stdin is the question" if readers else "no source was named or piped in"
+            raise UsageError("no documents", why=why, hint='rlm ask "…" FILE')
         sources = ["-"]
     careful = bool(os.environ.get("CI")) or settings.json or settings.jsonl
     stdin: BinaryIO | None = sys.stdin.buffer if sys.stdin is not None else None
@@ -78,7 +80,8 @@ def _question(path: str) -> str:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
         raise UsageError(f"the question file {path} cannot be read", why=error.strerror or "") from error
-    return data.decode("utf-8-sig", "replace")
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if wide else "utf-8-sig", "replace")
 
 
 def _has_input(stream: object) -> bool:
@@ -200,18 +203,24 @@ def _plan(job: Job, view: View, for_real: str) -> int:
 def _show(job: Job, result: Result, stream: _Lines | None) -> int:
     """The answer on stdout (or in `--output`), what else there is to say on stderr; returns the exit code."""
     s = job.settings
+    kept = f"rlm show {result.run} has the answer" if result.trace else ""
     if stream is not None:
         if s.output is not None:
-            _put("".join(line + "\n" for line in stream.kept), s.output)
+            _put("".join(line + "\n" for line in stream.kept), s.output, kept)
     elif s.json:
-        _put(json.dumps(result.to_json(), ensure_ascii=False) + "\n", s.output)
+        _put(json.dumps(result.to_json(), ensure_ascii=False) + "\n", s.output, kept)
     elif result.error is None and result.status is not Status.STOPPED:
         color = s.output is None and use_color(s.color, sys.stdout, os.environ)
-        _put(answer_text(result, s.cite, color), s.output)
+        if text := answer_text(result, s.cite, color):
+            _put(text, s.output, kept)
     if result.failure is not None:
         say_error(result.failure, s.color)
     if not s.quiet and (result.usage.calls or result.error is None):
         tell(summary_line(result) + "\n")
+    if s.quiet:
+        for notice in result.notices:
+            if notice.code == "sandbox_weak" or (notice.code == "no_language_model" and s.model is None):
+                warn(notice.message)  # what nobody asked for is said, however quiet
     return result.exit_code
 
 
@@ -225,24 +234,27 @@ def _check_place(flag: str, place: str | None) -> None:
         why = "it is a folder"
     elif not target.parent.is_dir():
         why = f"there is no folder {target.parent}"
-    elif not os.access(target if target.exists() else target.parent, os.W_OK):
-        why = "permission denied"
+    elif target.exists() and not target.is_file():
+        pass  # a device or a pipe: nothing to put in its place
+    elif not os.access(target.parent, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
+        why = "permission denied, there or in its folder"
     if why:
         raise UsageError(f"{flag}: {place} cannot be written", why=why, hint="name a file you may write")
 
 
-def _put(text: str, output: str | None) -> None:
-    """Write to stdout, or to a file: whole or not at all."""
-    if output is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        return
+def _put(text: str, output: str | None, kept: str) -> None:
+    """Write to stdout, or to a file: whole or not at all. `kept`: where the answer is besides."""
     try:
-        if Path(output).exists() and not Path(output).is_file():  # /dev/stderr, a FIFO: nothing to replace
+        if output is None:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        elif Path(output).exists() and not Path(output).is_file():  # /dev/stderr, a FIFO: nothing to replace
             Path(output).write_text(text, encoding="utf-8")
         else:
             write_whole(Path(output), text)
     except OSError as error:
-        raise RlmError(
-            f"{output} could not be written", why=error.strerror or "", hint="rlm show has the answer, unless --no-save"
-        ) from None
+        if output is not None:
+            raise RlmError(f"{output} could not be written", why=error.strerror or "", hint=kept) from None
+        if kept:
+            error.add_note(kept)
+        raise

@@ -95,12 +95,14 @@ def _keys(settings: Settings) -> Iterator[Finding]:
 
 
 def _model(settings: Settings) -> Iterator[Finding]:
-    from .. import models
+    from .. import models, prepare
 
     choice = models.choose(settings.model, "the configuration", os.environ, keys=settings.keys)
-    level: Literal["ok", "note"] = "note" if choice.name.startswith("offline/") else "ok"
+    connected = prepare.connect_models(prepare.Job("", (), settings, {}))  # what cannot be used raises
+    level: Literal["ok", "note"] = "note" if choice.name == models.OFFLINE else "ok"
     more = "; no language model: choose one with -m" if level == "note" else ""
-    yield Finding(level, "model", f"{choice.name}, because of {choice.origin}{more}")
+    sub = f", sub-calls by {connected.sub.name}" if connected.sub is not connected.root else ""
+    yield Finding(level, "model", f"{choice.name}, because of {choice.origin}{sub}{more}")
 
 
 def _sandbox(settings: Settings) -> Iterator[Finding]:

@@ -67,9 +67,9 @@ def stream_failed(error: OSError) -> int:
     _discard(sys.stdout)
     if error.errno == errno.EPIPE:
         return 0
-    say_error(
-        RlmError("stdout could not be written", why=error.strerror or str(error), hint="write to another place with -o")
-    )
+    kept = "".join(getattr(error, "__notes__", ()))
+    hint = kept or "write to another place with -o"
+    say_error(RlmError("stdout could not be written", why=error.strerror or str(error), hint=hint))
     return INTERNAL
 
 

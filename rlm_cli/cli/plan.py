@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..corpus import Document
 from ..prepare import Documents, Job, Models
 from ..views.figures import count, plural, usd
+from ..views.lines import listed
 from ..views.safe import clean, one_line
 
 
@@ -28,16 +28,6 @@ def plan_text(job: Job, models: Models, documents: Documents, mode: str, level: 
     lines.append(_cost(job, models))
     lines.append(f"nothing was sent. run it:  {for_real}")
     return clean("\n".join(lines)) + "\n"
-
-
-def listed(document: Document) -> str:
-    """One document of the manifest on one line."""
-    facts = [document.kind, document.encoding, f"{document.chars:,} chars", plural(document.lines, "line")]
-    if document.pages:
-        facts.append(plural(document.pages, "page"))
-    if document.replaced:
-        facts.append(f"{document.replaced:,} characters replaced")
-    return f"{one_line(document.path)}  {' · '.join(fact for fact in facts if fact)}"
 
 
 def _listed(job: Job, documents: Documents) -> Iterator[str]:

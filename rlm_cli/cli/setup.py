@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from ..errors import UsageError
-from ..settings import Settings, spelling_of
+from ..settings import Settings, shown_options, spelling_of
+from ..trace import HIDDEN
 from ..views.safe import one_line
 from .commands import SHELLS, shown
 from .configuration import Resolved, project_file, resolve, say, user_file
@@ -29,7 +30,8 @@ def config(arguments: list[str], options: dict[str, Any]) -> int:
 
 def _origins(resolved: Resolved) -> None:
     names = [field.name for field in fields(Settings) if spelling_of(field.name).configurable]
-    rows = [(name, one_line(shown(getattr(resolved.settings, name), spelling_of(name)))) for name in names]
+    safe = replace(resolved.settings, option=shown_options(resolved.settings.option, HIDDEN))
+    rows = [(name, one_line(shown(getattr(safe, name), spelling_of(name)))) for name in names]
     widths = max(len(name) for name, _ in rows), min(max(len(value) for _, value in rows), 40)
     for name, value in rows:
         say(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {one_line(resolved.origins[name])}")

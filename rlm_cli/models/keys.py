@@ -9,6 +9,7 @@ No message here ever contains a key, nor what a key's command printed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -56,7 +57,9 @@ def _configured(name: str, entry: Any, environ: Mapping[str, str]) -> str:
         return _printed_by(name, entry["command"])
     variable: str = entry["env"]
     if not environ.get(variable, "").strip():
-        raise ConfigError(f"{name}: the variable {variable} is not set", hint=f"export {variable}=…")
+        # Somebody may have written the key itself there.
+        shown = variable if re.fullmatch(r"[A-Z_][A-Z0-9_]{0,60}", variable) else "it names (not shown: is it a key?)"
+        raise ConfigError(f"{name}: the variable {shown} is not set", hint="export it, or name another one")
     return environ[variable]
 
 

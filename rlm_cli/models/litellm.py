@@ -57,6 +57,8 @@ def _import(future: Future[Any]) -> None:
 
     os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    # A request that is cancelled between two of its steps leaves a coroutine behind.
+    warnings.filterwarnings("ignore", message=r"coroutine '.*' was never awaited", category=RuntimeWarning)
     warnings.filterwarnings("ignore", module=r"(litellm|pydantic|openai|httpx|aiohttp)(\.|$)")
     try:
         import litellm

@@ -120,7 +120,8 @@ for number, doc in enumerate(docs):
         for bit, term in enumerate(terms):
             at = block.find(term)
             while at >= 0:
-                if at and block[at - 1].isalnum():
+                after = block[at + len(term):at + len(term) + 1]
+                if at and block[at - 1].isalnum() or term.isdigit() and after.isdigit():
                     at = block.find(term, at + 1)
                     continue
                 place = (number, (base + at) // SIZE)

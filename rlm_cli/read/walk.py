@@ -127,7 +127,13 @@ def _files(root: str, here: str, rules: Rules, kept: frozenset[str], account: Ac
     except OSError as error:
         yield Found(here, here, f"unreadable folder ({error.strerror})")
         return
-    left_out = [entry.name for entry in entries if _normal(os.path.join(here, entry.name)) not in kept]  # noqa: PTH118
+    # An ignore file's `!*/` would open `.git` as well: what is hidden is for -uu only.
+    hidden = {entry.name for entry in entries if rules.unrestricted < 2 and entry.name.startswith(".")}
+    left_out = [
+        entry.name
+        for entry in entries
+        if entry.name in hidden or _normal(os.path.join(here, entry.name)) not in kept  # noqa: PTH118
+    ]
     if left_out:
         account.excluded.update(_reasons(root, here, left_out, rules))
     out = frozenset(left_out)

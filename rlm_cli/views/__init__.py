@@ -32,7 +32,7 @@ class View(Protocol):
 
 
 class Silent:
-    """`--progress none` and `-q`: errors are all that stderr shows, and those are not a view's."""
+    """`-q`: errors are all that stderr shows, and those are not a view's."""
 
     def on(self, stamped: Stamped) -> None:
         pass
@@ -74,7 +74,7 @@ def use_color(color: str, stream: TextIO, environ: Mapping[str, str]) -> bool:
 def choose_view(wishes: Wishes, stderr: TextIO, environ: Mapping[str, str] | None = None) -> View:
     """The view of one run. A tree that was asked for by name still needs a terminal; else it is plain lines."""
     environ = os.environ if environ is None else environ
-    if wishes.quiet or (wishes.progress == "none" and not wishes.verbose):
+    if wishes.quiet:
         return Silent()
     color = use_color(wishes.color, stderr, environ)
     live = is_live(stderr, environ) or (wishes.progress == "tree" and stderr.isatty())

@@ -1,12 +1,18 @@
-"""Lines that stay on the screen whichever view is shown: notices, and with `-v` the code and what it printed."""
+"""Lines that stay on the screen whichever view is shown: what was skipped, notices, limits; with `-v` the documents,
+the code and what it printed."""
 
 from __future__ import annotations
 
-from ..events import CodeFinished, CodeStarted, NoticeGiven, Stamped
-from .figures import count, seconds
+from collections.abc import Iterator
+
+from ..corpus import Document
+from ..events import CodeFinished, CodeStarted, CorpusLoaded, DocumentsRead, LimitHit, NoticeGiven, Stamped
+from .figures import count, plural, seconds, usd
 from .safe import clean, one_line
 
 DIM, YELLOW, RED, RESET = "\x1b[2m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
+SKIPPED = 5
+"""Files that were skipped are named up to here; the rest is counted."""
 PASSING = frozenset({"retrying"})
 """Notices about the moment: the tree shows them on the call's own line instead."""
 
@@ -16,10 +22,40 @@ def notice_line(notice: NoticeGiven, color: bool) -> str:
     return f"{YELLOW}{text}{RESET}" if color else text
 
 
+def manifest_lines(corpus: CorpusLoaded, verbose: bool) -> Iterator[str]:
+    """What was wanted and not read, by name; with `verbose` all of it, and what rules excluded."""
+    shown = corpus.skipped if verbose else corpus.skipped[:SKIPPED]
+    for skipped in shown:
+        yield f"rlm: skipped {one_line(skipped['path'])}: {one_line(skipped['reason'])}"
+    if len(corpus.skipped) > len(shown):
+        yield f"rlm: and {len(corpus.skipped) - len(shown):,} more skipped; -v shows all"
+    if verbose:
+        for rule, number in corpus.excluded.items():
+            yield f"rlm: excluded {number:,} by {one_line(rule)}"
+
+
+def limit_line(hit: LimitHit) -> str:
+    """`rlm: limit reached: max_subcalls (200)`"""
+    most = {"max_budget": usd(hit.max), "timeout": seconds(hit.max)}.get(hit.limit, f"{hit.max:,.0f}")
+    return f"rlm: limit reached: {one_line(hit.limit)}" + (f" ({most})" if hit.max else "")
+
+
+def listed(document: Document) -> str:
+    """One document of the manifest on one line."""
+    facts = [document.kind, document.encoding, f"{document.chars:,} chars", plural(document.lines, "line")]
+    if document.pages:
+        facts.append(plural(document.pages, "page"))
+    if document.replaced:
+        facts.append(f"{document.replaced:,} characters replaced")
+    return f"{one_line(document.path)}  {' · '.join(fact for fact in facts if fact)}"
+
+
 def verbose_lines(stamped: Stamped, color: bool) -> list[str]:
     """What `-v` adds for this event: the code as it starts, the output as it ends, each under the call's address."""
     address = stamped.call or ""
     match stamped.event:
+        case DocumentsRead(documents):
+            return [listed(document) for document in documents]
         case CodeStarted(code):
             return _block(f"{address} code", code, DIM if color else "")
         case CodeFinished() as done:

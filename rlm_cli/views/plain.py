@@ -14,7 +14,7 @@ from typing import TextIO
 from ..events import CorpusLoaded, IterationStarted, LimitHit, NoticeGiven, RunStarted, Stamped
 from ..fold import RunState
 from .figures import count, plural, seconds, spent, tally
-from .lines import notice_line, verbose_lines
+from .lines import limit_line, manifest_lines, notice_line, verbose_lines
 from .safe import one_line
 
 EVERY_S = 10.0
@@ -49,6 +49,9 @@ class Plain:
                 self._say(notice_line(stamped.event, self._color))
         elif self._progress and (line := self._line(stamped)):
             self._say(line)
+        if isinstance(stamped.event, CorpusLoaded):
+            for line in manifest_lines(stamped.event, self._verbose):
+                self._say(line)
         if self._verbose:
             for line in verbose_lines(stamped, self._color):
                 self._say(line)
@@ -76,7 +79,7 @@ class Plain:
             case IterationStarted(n) if stamped.call == "0":
                 return f"rlm: iteration {n} · {self._so_far()}"
             case LimitHit() as hit:
-                return f"rlm: limit reached: {one_line(hit.limit)}"
+                return limit_line(hit)
             case _:
                 return ""
 

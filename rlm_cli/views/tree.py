@@ -29,11 +29,11 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from ..events import NoticeGiven, Stamped
+from ..events import CorpusLoaded, LimitHit, NoticeGiven, Stamped
 from ..fold import CallState, Folded, RunState, Standing
 from .figures import clock as clock_of
 from .figures import count, plural, seconds, spent, tally, tokens, usd
-from .lines import PASSING, notice_line, verbose_lines
+from .lines import PASSING, limit_line, manifest_lines, notice_line, verbose_lines
 from .region import Region, Row, size
 from .safe import gist, one_line
 
@@ -283,6 +283,11 @@ class Tree:
             if key not in self._notices:
                 self._notices.add(key)
                 lines.append(notice_line(stamped.event, self._color))
+        match stamped.event:
+            case CorpusLoaded() as corpus:
+                lines += manifest_lines(corpus, self._verbose)
+            case LimitHit() as hit:
+                lines.append(limit_line(hit))
         if lines and self._open:
             self._region.above("\n".join(lines) + "\n")
 
