@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ from .ledger import Limits
 from .models import Model
 from .settings import Settings
 
+_SOMETHING = re.compile(rb"\S")
 CHARS_PER_TOKEN = 3.5
 """For plans and advice. No ceiling: Chinese text and digits take more tokens."""
 
@@ -170,7 +172,8 @@ async def read_documents(job: Job, emit: Emit, warm_up: Callable[[], None] = lam
 
 
 def _require_something(documents: Documents) -> None:
-    if any(document.chars for document in documents.corpus.documents):
+    corpus = documents.corpus
+    if any(_SOMETHING.search(corpus.buffer, d.start_byte, d.stop_byte) for d in corpus.documents):
         return
     skipped = documents.manifest.skipped
     why = "; ".join(f"{s.path}: {s.reason}" for s in skipped[:5]) or "the sources hold no text"

@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import UsageError
+from .errors import ConfigError, UsageError
 
 Kind = Literal["text", "path", "choice", "flag", "count", "list", "int", "size", "usd", "duration", "table"]
 Project = Literal["yes", "lower", "no"]
@@ -205,7 +205,8 @@ def parse(name: str, raw: Any, source: str) -> Any:
         case "choice":
             value = str(raw)
             if value not in how.choices:
-                raise UsageError(f"{source}: {value!r} is not one of {', '.join(how.choices)}")
+                kind = ConfigError if name == "sandbox" else UsageError  # as an unknown model
+                raise kind(f"{source}: {value!r} is not one of {', '.join(how.choices)}")
         case "int" | "count":
             value = _whole(raw, source)
         case "usd":

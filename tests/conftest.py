@@ -49,7 +49,7 @@ class Rlm:
             timeout=timeout,
             check=False,
         )
-        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode(errors="replace"))
 
     def environ(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}

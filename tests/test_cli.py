@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import BIN, Rlm
+from scripted import ScriptedServer
 
 HEAVY = ("litellm", "pypdf", "pypdfium2", "rich", "pydantic", "asyncio")
 
@@ -67,6 +70,10 @@ def test_version_does_not_need_typer(tmp_path: Path) -> None:
         (["ask", "--bogus", "q"], "rlm ask -h"),
         (["runs", "x"], "rlm runs -h"),
         (["completion", "tcsh"], "rlm completion bash"),
+        (["help"], "rlm -h"),
+        (["ask", "-n", "--json", "q", "d.txt"], "leave one"),
+        (["ask", "-f", "-"], "rlm ask"),
+        (["ask", "--trace", "-", "q", "d.txt"], "--jsonl"),
         ([], "rlm ask"),
     ],
 )
@@ -104,6 +111,7 @@ def test_an_early_error_is_an_object_with_json(rlm: Rlm) -> None:
 def test_configuration_errors_exit_3(rlm: Rlm) -> None:
     """A wrong variable or file is configuration, not usage."""
     assert rlm("ask", "q", "d.txt", env={"RLM_JOBS": "many"}).code == 3
+    assert rlm("ask", "--sandbox", "container", "q", "d.txt").code == 3
     (rlm.home / "rlm.toml").write_text("sandbox = 'none'\n", encoding="utf-8")
     ran = rlm("ask", "q", "d.txt")
     assert ran.code == 3
@@ -240,3 +248,94 @@ def test_local_refuses_what_is_elsewhere(rlm: Rlm) -> None:
     ran = rlm("ask", "--local", "-m", "openai/gpt-5", "q", "d.txt", env={"OPENAI_API_KEY": "sk-12345678"})
     assert (ran.code, "not on this machine" in ran.err) == (3, True)
     assert rlm(*OFFLINE, "--local", "What is the answer?", "d.txt").code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_documents_are_read(rlm: Rlm, number: signal.Signals) -> None:
+    """A pipe that never ends, then Ctrl-C: the code of the signal, one line, no traceback."""
+    source, sink = os.pipe()
+    try:
+        with subprocess.Popen(
+            [BIN, "ask", "-m", "offline/extractive", "Q?"], stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=rlm.environ(), cwd=rlm.home,
+        ) as running:  # fmt: skip
+            os.write(sink, b"a line\n")
+            time.sleep(1)
+            running.send_signal(number)
+            out, err = running.communicate(timeout=20)
+    finally:
+        os.close(source)
+        os.close(sink)
+    assert (running.returncode, out) == (128 + number, b"")
+    assert err.startswith(b"rlm: stopped")
+    assert len(err.splitlines()) == 1
+
+
+def test_what_nobody_asked_for_is_said_however_quiet(rlm: Rlm) -> None:
+    """-q and --progress none: an answer without a language model, and a sandbox without walls, are never silent."""
+    (rlm.home / "d.txt").write_text("The answer is here.\n", encoding="utf-8")
+    for flags in (["-q"], ["--progress", "none"]):
+        assert "no language model was used" in rlm("ask", *flags, "What is the answer?", "d.txt").err
+        weak = rlm("ask", *flags, "-m", "offline/extractive", "--mode", "rlm", "--sandbox", "soft", "answer?", "d.txt")
+        assert (weak.code, "sandbox soft" in weak.err) == (0, True)
+    assert rlm("ask", "-q", "-m", "offline/extractive", "What is the answer?", "d.txt").err == ""
+
+
+def test_skipped_files_are_named(rlm: Rlm) -> None:
+    """On stderr in every run, whole with -v, and excluded ones counted by rule."""
+    docs = rlm.home / "docs"
+    docs.mkdir()
+    (docs / "a.txt").write_text("The answer is here.\n", encoding="utf-8")
+    (docs / ".gitignore").write_text("*.log\n", encoding="utf-8")
+    (docs / "x.log").write_text("x\n", encoding="utf-8")
+    for n in range(7):
+        (docs / f"{n}.docx").write_bytes(b"PK\3\4")
+    plain = rlm("ask", "-m", "offline/extractive", "What is the answer?", "docs").err
+    assert "rlm: skipped docs/0.docx: unsupported type (docx)" in plain
+    assert "rlm: and 2 more skipped" in plain
+    whole = rlm("ask", "-v", "-m", "offline/extractive", "What is the answer?", "docs").err
+    assert "docs/6.docx" in whole
+    assert "docs/a.txt  text · utf-8" in whole
+    assert "rlm: excluded 1 by .gitignore" in whole
+
+
+def test_a_key_in_a_document_is_not_kept(rlm: Rlm) -> None:
+    """Quoted, it is hidden in every file and on stdout; the run is the same in all of them."""
+    secret = "sk-SENTINEL-in-a-document-42"
+    (rlm.home / "d.txt").write_text(f"The answer is {secret} here.\n", encoding="utf-8")
+    (rlm.home / "c.toml").write_text('[keys]\nopenai = { command = "cat k" }\n', encoding="utf-8")
+    (rlm.home / "k").write_text(secret + "\n", encoding="utf-8")
+    with ScriptedServer([f"It is {secret} [1].\n> The answer is {secret} here."]) as server:
+        env = {name: value for name, value in server.env.items() if name in ("OPENAI_API_BASE", "NO_PROXY")}
+        ran = rlm("ask", "--config", "c.toml", "-m", "openai/x", "-b", "none", "--json", "What?", "d.txt", env=env)
+    assert ran.code == 0, ran.err
+    assert secret not in ran.out + ran.err
+    holding = [path for path in rlm.home.rglob("*") if path.is_file() and secret in path.read_text(errors="replace")]
+    assert sorted(path.name for path in holding) == ["d.txt", "k"]
+    assert json.loads(ran.out)["citations"][0]["located"] == "exact"
+    (rlm.home / "s.toml").write_text(f'[keys]\nopenai = {{ env = "{secret}" }}\n', encoding="utf-8")
+    slip = rlm("ask", "--config", "s.toml", "-m", "openai/x", "q", "d.txt")
+    assert (slip.code, "SENTINEL" in slip.err) == (3, False)
+
+
+def test_doctor_tries_the_model_that_is_configured(rlm: Rlm) -> None:
+    """Where `ask` would exit 3, doctor says what to fix and exits 1."""
+    assert rlm("doctor").code == 0
+    for env in ({"RLM_MODEL": "nope/x"}, {"RLM_MODEL": "openai/gpt-5"}):
+        ran = rlm("doctor", env=env)
+        assert (ran.code, "fix   model" in ran.out) == (1, True)
+
+
+def test_odd_places(rlm: Rlm) -> None:
+    """A working directory that is gone; a locale that is not UTF-8; an answer file that must not be emptied."""
+    (rlm.home / "d.txt").write_text("The answer is “here”.\n", encoding="utf-8")
+    gone = rlm.home / "gone"
+    gone.mkdir()
+    line = f"cd {gone}; rmdir {gone}; {BIN} ask -q -m offline/extractive 'What is the answer?' {rlm.home}/d.txt"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, env=rlm.environ(), check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    narrow = rlm(*OFFLINE, "What is the answer?", "d.txt", env={"PYTHONIOENCODING": "latin-1"})
+    assert (narrow.code, "“here”" in json.loads(narrow.out)["answer"]) == (0, True)
+    (rlm.home / "o.md").write_text("kept", encoding="utf-8")
+    late = rlm("ask", "-m", "offline/extractive", "--timeout", "0", "-o", "o.md", "What is the answer?", "d.txt")
+    assert (late.code, (rlm.home / "o.md").read_text()) == (6, "kept")

@@ -101,6 +101,11 @@ class TestWalking:
         ]
         assert manifest.excluded == {".gitignore": 3, ".ignore": 1, ".rlmignore": 1, "hidden": 4}
 
+    def test_no_ignore_file_opens_what_is_hidden(self, tree: Tree) -> None:
+        """`!*/` brings folders back, not `.git`: there are tokens in it."""
+        tree("a.txt", ".git/config", ".ssh/id", gitignore="*\n!*/\n!*.txt\n!config\n!id\n")
+        assert paths(".") == ["./a.txt"]
+
     def test_unrestricted(self, tree: Tree) -> None:
         """-u reads what ignore files exclude, -uu hidden files too."""
         tree("a.txt", "a.log", ".env", gitignore="*.log")

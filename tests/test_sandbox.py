@@ -188,6 +188,13 @@ def test_answers_are_handed_over_by_value(corpus: Corpus) -> None:
         assert output.answer.quotes == quotes, code
 
 
+def test_an_empty_answer_is_none(corpus: Corpus) -> None:
+    """FINAL('') says how to say that there is none."""
+    refused, _ = run(corpus, "FINAL('  ')", "1")
+    assert refused.answer is None
+    assert "FINAL(None) means" in (refused.error or "")
+
+
 def test_a_draft_and_new_variables_are_reported(corpus: Corpus) -> None:
     """A mapping `answer` that is not ready is a draft; a name shows when it is new or changes type or length."""
     draft, same, grown = run(

@@ -139,6 +139,13 @@ def test_a_project_may_go_up_to_what_the_user_allows(home: Path) -> None:
     assert resolved(home).settings.max_budget == 5.0
 
 
+def test_the_lower_of_two_limits_holds(home: Path) -> None:
+    """A project that lowers the built-in limit does not lock out a user whose own is lower still."""
+    user(home, "max_budget = 0.1\n")
+    project(home, "max_budget = 0.5\n")
+    assert resolved(home).settings.max_budget == 0.1
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

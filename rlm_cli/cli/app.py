@@ -53,6 +53,8 @@ def ask(arguments: list[str], options: dict[str, Any]) -> int:
     config_file = options.pop("config_file", None)
     if options.get("output") == "-":
         del options["output"]  # stdout, as everywhere
+    if options.get("trace") == "-":
+        raise UsageError("--trace writes to a file", hint="--jsonl prints the events on stdout")
     _refuse_contradictions(options)
     if options.get("question_file") is None and not arguments:
         raise UsageError("no question", hint='rlm ask "What does it say about …?" FILE')

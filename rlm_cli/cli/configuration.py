@@ -70,7 +70,7 @@ def resolve(
     origins_of_flags = {name: _flag(name, raw) for name, raw in flags.items()}
     told = Layer({n: parse(n, raw, origins_of_flags[n]) for n, raw in flags.items()}, origins_of_flags)
     variables_layer, warnings = _from_environment(environ)
-    project, own, files = _from_files(config_file, environ, folder or Path.cwd())
+    project, own, files = _from_files(config_file, environ, folder or working_folder())
     _only_lower(project, own)
     values: dict[str, Any] = {}
     origins = {field.name: BUILT_IN for field in fields(Settings)}
@@ -143,6 +143,14 @@ def state_folder() -> Path:
     return platformdirs.user_state_path("rlm")
 
 
+def working_folder() -> Path:
+    """Where we are; the root where that folder is gone."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path("/")
+
+
 def project_file(folder: Path) -> Path | None:
     """The nearest `rlm.toml`, or `pyproject.toml` with a `[tool.rlm]`, from `folder` upward."""
     for place in (folder, *folder.parents):
@@ -156,10 +164,16 @@ def project_file(folder: Path) -> Path | None:
 
 def _mentions_us(pyproject: Path) -> bool:
     """Another tool's broken pyproject is not our error; one that speaks of us is read and may fail."""
+    import tomllib
+
     try:
-        return b"tool.rlm" in pyproject.read_bytes()
+        text = pyproject.read_bytes()
+        tool = tomllib.loads(text.decode()).get("tool", {}) if b"rlm" in text else {}
     except OSError:
         return False
+    except ValueError:
+        return b"[tool.rlm" in text
+    return isinstance(tool, dict) and "rlm" in tool
 
 
 def _from_files(config_file: str | None, environ: Mapping[str, str], folder: Path) -> tuple[Layer, Layer, list[Path]]:
@@ -276,12 +290,16 @@ def _only_allowed(project: Layer, path: Path) -> None:
 def _only_lower(project: Layer, own: Layer) -> None:
     """A limit of the project's file may not be above what would hold without it (your file, else the built-in)."""
     built_in = Settings()
-    for key, value in project.values.items():
+    for key, value in list(project.values.items()):
         spelling = spelling_of(key)
         if spelling.project != "lower":
             continue
-        holds = own.values.get(key, getattr(built_in, key))
+        allowed = getattr(built_in, key)
+        holds = own.values.get(key, allowed)
         if holds is not None and (value is None or value > holds):
+            if value is not None and (allowed is None or value <= allowed):
+                del project.values[key], project.origins[key]  # lower than the built-in; yours is lower still
+                continue
             raise ConfigError(
                 f"{project.origins[key]} may not raise {key} to {shown(value, spelling)}",
                 why=f"{shown(holds, spelling)} holds without it, and a project's file may only lower limits",

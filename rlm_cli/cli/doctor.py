@@ -18,7 +18,7 @@ from ..errors import RlmError
 from ..settings import Settings
 from ..views import is_live, use_color
 from ..views.safe import one_line
-from .configuration import project_file, resolve, say, state_folder, user_file
+from .configuration import project_file, resolve, say, state_folder, user_file, working_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def _told(error: RlmError) -> str:
 
 def _files(files: tuple[Path, ...], config_file: str | None) -> Iterator[Finding]:
     if not files:
-        ignored = os.environ.get("RLM_NO_CONFIG") and (project_file(Path.cwd()) or user_file().is_file())
+        ignored = os.environ.get("RLM_NO_CONFIG") and (project_file(working_folder()) or user_file().is_file())
         yield Finding(
             "ok", "configuration", "ignored: RLM_NO_CONFIG is set" if ignored else f"none; yours would be {user_file()}"
         )

@@ -60,6 +60,7 @@ DESCRIPTION = (
     "or itself, about the pieces. Every quote in the answer is looked up by the program, which prints where it stands.",
     "The answer goes to stdout and nothing else does. Spending is capped, at "
     f"${Settings().max_budget:.2f} unless you say otherwise.",
+    "A source is a file, a folder, a pattern or - for stdin. Without one stdin is read, where something is piped in.",
     "Options may stand before, between and after the arguments of a command; everything after -- is an argument.",
 )
 ENVIRONMENT = (
@@ -155,7 +156,8 @@ def _configuration() -> list[str]:
 
 
 CONFIGURATION = (
-    "Configuration is TOML. A key is the long name of an option with underscores: max_budget = 2.00. rlm config "
+    "Configuration is TOML. A key is the long name of an option with underscores, max_budget = 2.00; --glob and --type "
+    "take lists and are called globs and types. rlm config "
     "origins prints every setting, its value and where it comes from. Some settings have no option:",
 )
 

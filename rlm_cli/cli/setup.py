@@ -10,7 +10,7 @@ from ..settings import Settings, shown_options, spelling_of
 from ..trace import HIDDEN
 from ..views.safe import one_line
 from .commands import SHELLS, shown
-from .configuration import Resolved, project_file, resolve, say, user_file
+from .configuration import Resolved, project_file, resolve, say, user_file, working_folder
 
 
 def config(arguments: list[str], options: dict[str, Any]) -> int:
@@ -40,14 +40,13 @@ def _origins(resolved: Resolved) -> None:
 def _paths(config_file: str | None) -> None:
     """The user's file first, even where it is not there yet: that is the one to write."""
     import os
-    from pathlib import Path
 
     if config_file is not None:
         say(one_line(config_file, 4096))
         return
     user = user_file()
     say(one_line(f"{user}{'' if user.is_file() else '  (not there yet)'}", 4096))
-    if project := project_file(Path.cwd()):
+    if project := project_file(working_folder()):
         say(one_line(str(project), 4096))
     if os.environ.get("RLM_NO_CONFIG"):
         say("RLM_NO_CONFIG is set: none of them is read")

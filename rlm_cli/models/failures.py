@@ -81,7 +81,7 @@ def translate(error: BaseException, connection: Connection) -> RlmError:
 
 def provider_words(error: BaseException, key: str | None) -> str:
     """What the provider said, on one line, without litellm's wrapping and without any part of the key."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).partition("Traceback (most recent call last)")[0].split())
     while True:
         bare = _WRAPPING.sub("", text)
         if bare == text:
@@ -160,5 +160,6 @@ def _key_hint(connection: Connection) -> str:
     provider = catalog.provider(connection.provider)
     variable = provider.variables[0] if provider else "the key"
     if connection.key in (None, NO_KEY):
-        return f'give it one: [models.{connection.name}] key = {{ env = "{variable}" }}'
+        name = connection.name if re.fullmatch(r"[\w-]+", connection.name, re.ASCII) else "NAME"
+        return f'give it one: [models.{name}] key = {{ env = "{variable}" }}'
     return f"check {variable}, or [keys] in the configuration"

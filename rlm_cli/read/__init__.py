@@ -150,8 +150,8 @@ class _Gathering:
             yield Found(STDIN, None)
         elif os.path.isdir(source):  # noqa: PTH112  # names that are not UTF-8 stay as they are
             yield from walk.folder(source, self.rules, self.account)
-        elif os.path.lexists(source):
-            yield Found(source, source, named=True)
+        elif (there := _is_there(source)) is not False:
+            yield Found(source, source, named=True, problem="" if there else "unreadable (Permission denied)")
         elif glob.has_magic(source) and (matches := sorted(glob.glob(source, recursive=True))):  # noqa: PTH207
             for match in matches:
                 yield from self._expand(match)
@@ -272,6 +272,17 @@ class _Gathering:
 def printable(path: str) -> str:
     """A path as it can be shown and written: bytes that are not UTF-8 as backslash escapes."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _is_there(path: str) -> bool | None:
+    """None: nobody tells us, its folder may not be looked into."""
+    try:
+        os.lstat(path)
+    except PermissionError:
+        return None
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _kind(path: str) -> str:

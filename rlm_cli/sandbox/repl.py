@@ -127,6 +127,8 @@ class Repl:
 
         Raises `QuoteNotFound`, once, for a quote that is not in the documents: a slip is mended by who made it.
         """
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("an empty text is no answer; FINAL(None) means: the documents do not say")
         handed = as_json(value), read_quotes(quotes)
         if self._final is None:
             if not self._objected and (wrong := self._objection(handed[1])):
