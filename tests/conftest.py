@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from zygote import Zygote
 
 BIN = Path(sys.executable).with_name("rlm")
 KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR")
@@ -26,9 +28,13 @@ class Ran:
 
 @dataclass
 class Rlm:
-    """Runs the installed `rlm` in a home of its own: no key, no configuration, state below `home`."""
+    """Runs the installed `rlm` in a home of its own: no key, no configuration, state below `home`.
+
+    Where a model is asked over HTTP it is a fork that has litellm already, unless `cold`.
+    """
 
     home: Path
+    zygote: Zygote
     env: dict[str, str] = field(default_factory=dict)
 
     def __call__(
@@ -38,18 +44,31 @@ class Rlm:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         timeout: float = 60,
+        cold: bool = False,
     ) -> Ran:
-        done = subprocess.run(
-            [str(BIN), *words],
-            input=stdin.encode() if isinstance(stdin, str) else stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            env=self.environ(env),
-            cwd=cwd or self.home,
-            timeout=timeout,
-            check=False,
-        )
-        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode(errors="replace"))
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        environ, folder = self.environ(env), cwd or self.home
+        if cold or "OPENAI_API_BASE" not in environ:
+            done = subprocess.run(
+                [str(BIN), *words],
+                input=data,
+                stdin=subprocess.DEVNULL if data is None else None,
+                capture_output=True,
+                env=environ,
+                cwd=folder,
+                timeout=timeout,
+                check=False,
+            )
+            return Ran(done.returncode, done.stdout.decode(), done.stderr.decode(errors="replace"))
+        with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            source.write(data or b"")
+            source.seek(0)
+            with open(os.devnull, "rb") as nothing:  # noqa: PTH123
+                given = nothing if data is None else source
+                code = self.zygote.run(words, environ, folder, [given.fileno(), out.fileno(), err.fileno()], timeout)
+            out.seek(0)
+            err.seek(0)
+            return Ran(code, out.read().decode(), err.read().decode(errors="replace"))
 
     def environ(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
@@ -65,11 +84,17 @@ class Rlm:
         return "\n".join(path.read_bytes().decode("utf-8", "replace") for path in files)
 
 
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    with Zygote() as started:
+        yield started
+
+
 @pytest.fixture
-def rlm(tmp_path: Path) -> Rlm:
+def rlm(tmp_path: Path, zygote: Zygote) -> Rlm:
     home = tmp_path / "home"
     home.mkdir()
-    return Rlm(home)
+    return Rlm(home, zygote)
 
 
 @pytest.fixture
