@@ -22,7 +22,7 @@ from .call import Completion, Message, Purpose
 from .errors import ModelError, RlmError
 from .events import CompletionFinished, CompletionStarted, Event, LimitHit, NoticeGiven
 from .fold import add_cost
-from .ledger import InputEstimate, Ledger, Need, Refusal, Reservation, StopReason
+from .ledger import InputEstimate, Ledger, Need, Refusal, Reservation, StopReason, Usage
 from .models import Model
 
 Emit = Callable[[Event, str | None], None]
@@ -155,8 +155,7 @@ class Dispatch:
                     return OUT_OF_TIME
                 completion = await self._send(request, reservation)
             except ModelError as error:
-                # What we gave up on may be billed; what the server refused is not, as far as anybody can know.
-                self._waste(request, reservation) if error.cut_short else self._free(reservation)
+                self._settle_failed(request, reservation, error)
                 if error.cut_short and self._is_late(request):
                     return OUT_OF_TIME
                 raise
@@ -235,11 +234,26 @@ class Dispatch:
             self._estimate.observe(request.model.name, request.size, usage.input_tokens)
         self._wake()
 
+    def _settle_failed(self, request: _Request, reservation: Reservation, error: ModelError) -> None:
+        """What we gave up on may be billed, and a useless reply is; what was refused is not, as far as we know."""
+        if error.usage is not None and (error.usage.input_tokens or error.usage.output_tokens):
+            price = request.model.price
+            cost = None if price is None else price.cost(error.usage)
+            self.ledger.settle(reservation, error.usage, cost)
+            request.wasted_usd = add_cost(request.wasted_usd, cost)
+            request.usage += error.usage
+            self._wake()
+        elif error.cut_short or error.usage is not None:
+            self._waste(request, reservation)
+        else:
+            self._free(reservation)
+
     def _waste(self, request: _Request, reservation: Reservation) -> None:
         """Cut short on our side: what the provider bills is not known, so it counts whole."""
         self.ledger.settle_at_ceiling(reservation)
-        priced = request.model.price is not None
-        request.wasted_usd = add_cost(request.wasted_usd, reservation.ceiling.usd if priced else None)
+        ceiling = reservation.ceiling.usd if request.model.price is not None else None
+        request.wasted_usd = add_cost(request.wasted_usd, ceiling)
+        request.estimated_usd += ceiling or 0.0
         self._wake()
 
     def _free(self, reservation: Reservation) -> None:
@@ -293,7 +307,7 @@ class Dispatch:
                 request=request.hash,
                 text=completion.text,
                 finish_reason=completion.finish_reason,
-                usage=completion.usage,
+                usage=completion.usage + request.usage,
                 cost_usd=cost_usd,
                 cached=False,
                 retries=request.retries,
@@ -302,7 +316,7 @@ class Dispatch:
                 purpose=request.purpose,
                 reasoning=completion.reasoning,
                 error=error,
-                estimated_usd=request.wasted_usd or 0.0,
+                estimated_usd=request.estimated_usd,
             ),
             request.call,
         )
@@ -318,8 +332,12 @@ class _Request:
     retries: int = 0
     started: bool = False
     finished: bool = False
+    usage: Usage = Usage()
+    """Of replies that were of no use."""
     wasted_usd: float | None = 0.0
-    """What attempts cost that were cut short; None = unknown."""
+    """What attempts cost that brought nothing; None = unknown."""
+    estimated_usd: float = 0.0
+    """The part of it that is a ceiling and no bill."""
 
     @cached_property
     def size(self) -> int:

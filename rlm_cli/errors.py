@@ -16,7 +16,10 @@ happened (`why`), what to try (`hint`).
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from .ledger import Usage
 
 
 class RlmError(Exception):
@@ -63,7 +66,8 @@ class ModelError(RlmError):
 
     `retriable`: another attempt may succeed. `retry_after`: seconds the server asked for, else None.
     `terminal`: no other request to this model can succeed either (no quota), so the run ends at once.
-    `cut_short`: we gave up on it; it may be billed all the same.
+    `cut_short`: it was answered in part, or we gave up on it; it may be billed all the same. `usage`: what the provider
+    counted for a reply that is of no use.
     """
 
     exit_code = 5
@@ -79,12 +83,14 @@ class ModelError(RlmError):
         retry_after: float | None = None,
         terminal: bool = False,
         cut_short: bool = False,
+        usage: Usage | None = None,
     ) -> None:
         super().__init__(message, why=why, hint=hint)
         self.retriable = retriable
         self.retry_after = retry_after
         self.terminal = terminal
         self.cut_short = cut_short
+        self.usage = usage
 
 
 class LimitReached(RlmError):

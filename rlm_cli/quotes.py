@@ -26,8 +26,10 @@ LONGEST_QUOTE = 20_000
 """Characters of a quote that are looked for; a longer one is not a quote."""
 LEAST_QUOTE = 3
 """Characters, white space apart, that are worth looking for."""
-MOST_CHECKED, MOST_NAMED = 500, 10
-"""Quotes of an answer that are looked for before it is taken; those that are named."""
+MOST_NAMED = 10
+"""Missing quotes of an answer that are named."""
+MOST_SEARCHED, PASSES = 20 << 30, 13
+"""Bytes searched for the quotes of an answer before it is taken, some seconds; passes for one that is missing."""
 MOST_MATCHES = 1_000
 MOST_ANCHORS, MOST_TRIALS = 1_000_000, 5_000
 """Places of the anchor that are looked at, and those of them where all the words are tried."""
@@ -79,12 +81,15 @@ def find(corpus: Corpus, text: str, path: str | None = None) -> tuple[list[Hit],
 
 def objection(corpus: Corpus, quotes: Sequence[Sequence[str | None]]) -> str:
     """Which of these [path or None, text] pairs are not in the documents, a line each with how much of it is; "" for
-    none. Looks at `MOST_CHECKED` at most."""
-    missing = [
-        (n, text)
-        for n, (path, text) in enumerate(quotes[:MOST_CHECKED], 1)
-        if text is not None and not find(corpus, text, path)[0]
-    ]
+    none. In a large corpus it looks at the first ones only."""
+    missing, left = [], MOST_SEARCHED
+    for n, (path, text) in enumerate(quotes, 1):
+        if left <= 0:
+            break
+        found = text is None or bool(find(corpus, text, path)[0])
+        left -= corpus.bytes * (1 if found else PASSES)
+        if text is not None and not found:
+            missing.append((n, text))
     lines = []
     for n, text in missing[:MOST_NAMED]:
         there = beginning(corpus, text)

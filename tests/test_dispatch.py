@@ -157,6 +157,19 @@ def test_a_late_reply_counts_whole_and_is_tried_again() -> None:
     assert run.ledger.spent.usd == pytest.approx(run.cost)
 
 
+def test_a_useless_reply_is_paid_for() -> None:
+    """What the provider counted for it is in the ledger, in the event's cost and in its usage; it is no estimate."""
+
+    async def body(run: Run) -> None:
+        assert await run.ask(Scripted(ModelError("no choices", retriable=True, usage=USED), GOOD)) == GOOD
+
+    run = with_run(body)
+    [finished] = run.of(CompletionFinished)
+    assert (finished.usage, finished.estimated_usd) == (USED + USED, 0.0)
+    assert finished.cost_usd == pytest.approx(0.004)
+    assert run.ledger.spent.usd == pytest.approx(run.cost)
+
+
 def test_a_refusal_on_a_retry_leaves_nothing_open() -> None:
     """The ledger says no to the second attempt: the first one's money is on the stream all the same."""
 

@@ -165,6 +165,54 @@ def test_passing_failures(reply: Reply) -> None:
     assert not error.terminal
 
 
+@pytest.mark.parametrize(
+    "name", ["openai/x", "hosted_vllm/x", "lm_studio/x", "llamafile/x", "ollama_chat/x", "deepseek/x"]
+)
+def test_a_redirect_is_not_followed(name: str) -> None:
+    """No prompt goes to an address that was not named, whichever of litellm's clients sends it."""
+    with ScriptedServer(lambda request: "here") as elsewhere:
+        place = {"Location": f"http://localhost:{elsewhere.port}/v1/chat/completions"}
+        with ScriptedServer(lambda request: Reply(status=307, headers=place, body=b"")) as server:
+            base = f"http://127.0.0.1:{server.port}" + ("" if name.startswith("ollama") else "/v1")
+            stem = name.partition("/")[0].upper().replace("OLLAMA_CHAT", "OLLAMA")
+            with pytest.raises(ConfigError, match="redirects elsewhere"):
+                once(linked(name, {f"{stem}_API_BASE": base, f"{stem}_API_KEY": SENTINEL_KEY}))
+        assert len(server.requests) == 1
+        assert elsewhere.requests == []
+
+
+def test_a_useless_reply_is_paid_for() -> None:
+    """A content filter or no choices at all, with usage: what was billed is on the failure; a cut body may be billed."""
+    usage = {"prompt_tokens": 100, "completion_tokens": 9, "total_tokens": 109}
+    for reply in (Reply("", finish_reason="content_filter", usage=usage), Reply(top={"choices": []}, usage=usage)):
+        error = failure(reply)
+        assert isinstance(error, ModelError)
+        assert error.usage == Usage(100, 9)
+    for reply, cut_short in (
+        (Reply("x" * 1_000, cut="body"), True),
+        (Reply("no", 500), False),
+        (Reply(cut="reset"), False),
+    ):
+        error = failure(reply)
+        assert isinstance(error, ModelError)
+        assert error.cut_short == cut_short
+
+
+def test_lone_surrogates_do_no_harm() -> None:
+    """In a prompt or a reply they become question marks."""
+
+    async def main(model: Model) -> Completion:
+        try:
+            return await model.complete([Message("user", "a\ud800b")], max_output_tokens=9, timeout_s=20, sub=False)
+        finally:
+            await model.close()
+
+    body = b'{"id":"1","object":"chat.completion","created":1,"model":"x","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"c\\ud800d"}}]}'
+    with ScriptedServer([Reply(body=body)]) as server:
+        assert asyncio.run(main(served(server))).text == "c?d"
+        assert server.requests[0].messages == [{"role": "user", "content": "a?b"}]
+
+
 def test_no_connection_says_where_and_why() -> None:
     """A server that is not there, a name nobody knows, TLS where there is none: which address, the system's words."""
     with ScriptedServer([]) as server:

@@ -69,13 +69,17 @@ def translate(error: BaseException, connection: Connection) -> RlmError:
         return ConfigError(f"{name} does not take these options", why=said, hint=_OPTIONS)
     if status == 429:
         return ModelError(f"{name}: rate limit", why=said, retriable=True, retry_after=retry_after(error))
+    if _redirected(error):
+        elsewhere = f"{name}: {connection.endpoint} redirects elsewhere"
+        return ConfigError(elsewhere, why="nothing is sent to an address that was not named", hint="correct api_base")
     if (why := _unreachable(error)) is not None:
         hint = "is the server running there?" if connection.loopback else "check the network, and the address"
         unreachable = f"{name}: no connection to {connection.endpoint}"
         return ModelError(unreachable, why=why, hint=hint, retriable=True)
     if status in _RETRIABLE or kind in ("APIConnectionError", "Timeout"):
         what = "no usable reply" if status in (None, 500) else f"the server answered {status}"
-        return ModelError(f"{name}: {what}", why=said, retriable=True, retry_after=retry_after(error))
+        after = retry_after(error)
+        return ModelError(f"{name}: {what}", why=said, retriable=True, retry_after=after, cut_short=_broke_off(error))
     return ModelError(f"{name}: the request was refused{f' ({status})' if status else ''}", why=said)
 
 
@@ -120,6 +124,12 @@ def retry_after(error: BaseException) -> float | None:
     return float(delay[1]) if delay else None
 
 
+def _redirected(error: BaseException) -> bool:
+    """Whether the server sent us elsewhere; some of litellm's providers make a 500 of it."""
+    answers = (getattr(getattr(link, "response", None), "status_code", 0) for link in _chain(error))
+    return any(isinstance(status, int) and 300 <= status < 400 for status in answers)
+
+
 def _unreachable(error: BaseException) -> str | None:
     """Why no connection came about, in the system's words; None when there was one."""
     links = list(_chain(error))
@@ -133,6 +143,12 @@ def _unreachable(error: BaseException) -> str | None:
     if number is None or number <= 0:  # the resolver counts its own errors downwards
         return str(getattr(system, "strerror", None) or "connection error")
     return os.strerror(number)
+
+
+def _broke_off(error: BaseException) -> bool:
+    """Whether an answer had begun: then it may be billed."""
+    kinds = {kind.__name__ for link in _chain(error) for kind in type(link).__mro__}
+    return bool(kinds & {"ClientPayloadError", "JSONDecodeError"})
 
 
 def _codes(error: BaseException) -> str:

@@ -16,6 +16,8 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextvars import ContextVar
+from functools import wraps
 from typing import Any
 
 from ..call import Completion, Message
@@ -65,6 +67,7 @@ def _import(future: Future[Any]) -> None:
     except Exception as error:  # a broken installation fails in many ways; the one who asks is told
         future.set_exception(ConfigError("litellm could not be imported", why=str(error), hint="install rlm-cli anew"))
         return
+    _follow_nobody()
     litellm.suppress_debug_info = True  # else advice on stdout
     litellm.telemetry = False
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
@@ -72,6 +75,23 @@ def _import(future: Future[Any]) -> None:
         logger.handlers[:] = [logging.NullHandler()]
         logger.propagate = False
     future.set_result(litellm)
+
+
+_asking: ContextVar[bool] = ContextVar("asking", default=False)
+"""A request of ours is being sent from here."""
+
+
+def _follow_nobody() -> None:
+    """A redirect would send the prompt to an address nobody named. Others who use httpx here go on as ever."""
+    import httpx
+
+    send = httpx.AsyncClient.send
+
+    @wraps(send)
+    async def guarded(self: Any, request: Any, **how: Any) -> Any:
+        return await send(self, request, **(how | {"follow_redirects": False} if _asking.get() else how))
+
+    httpx.AsyncClient.send = guarded  # type: ignore[method-assign]
 
 
 class LitellmModel:
@@ -106,6 +126,7 @@ class LitellmModel:
         """One request through litellm. Raises as the protocol says; no failure keeps a reference to the request."""
         litellm = await asyncio.wrap_future(start_import())
         _asked.add(self)
+        _asking.set(True)
         failure: RlmError
         try:
             response = await litellm.acompletion(**self._request(messages, max_output_tokens, timeout_s, sub))
@@ -133,7 +154,7 @@ class LitellmModel:
         limit_name = "max_completion_tokens" if here.provider == "openai" and here.api_base is None else "max_tokens"
         request: dict[str, Any] = {
             "model": here.model,
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            "messages": [{"role": message.role, "content": _encodable(message.content)} for message in messages],
             "timeout": timeout_s + GRACE_S,
             "num_retries": 0,
             "max_retries": 0,
@@ -146,20 +167,27 @@ class LitellmModel:
         return request | dict(here.options) | (dict(here.sub_options) if sub else {})
 
     def _completion(self, response: Any) -> Completion:
+        usage = getattr(response, "usage", None)
         if not response.choices:
-            raise ModelError(f"{self.name} sent a reply without choices", retriable=True)
+            raise ModelError(f"{self.name} sent a reply without choices", retriable=True, usage=_usage(usage))
         choice = response.choices[0]
         text, finish = choice.message.content or "", choice.finish_reason or "stop"
         if finish == "content_filter" and not text:
-            raise ModelError(f"{self.name} refused to answer", why="its provider's content filter")
-        usage = getattr(response, "usage", None)
+            why = "its provider's content filter"
+            raise ModelError(f"{self.name} refused to answer", why=why, usage=_usage(usage))
+        reasoning = getattr(choice.message, "reasoning_content", None) or ""
         return Completion(
-            text=text,
+            text=_encodable(text),
             finish_reason=finish,
             usage=_usage(usage),
             cost_usd=_cost(usage) if self._connection.provider == "openrouter" else None,
-            reasoning=scrub(getattr(choice.message, "reasoning_content", None) or "", self._connection.key),
+            reasoning=scrub(_encodable(reasoning), self._connection.key),
         )
+
+
+def _encodable(text: str) -> str:
+    """`text` without lone surrogates, which no request can carry and no stream can show."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _usage(usage: Any) -> Usage:

@@ -195,7 +195,15 @@ class _Session:
         task = asyncio.create_task(self._answer(cell, number, query, size))
         cell.queries[number] = task
         self._queries.add(task)
-        task.add_done_callback(self._queries.discard)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._queries.discard(task)
+            if task.cancelled() and not self.ended:  # before it began: nobody else tells the thread that waits
+                late = asyncio.ensure_future(self._reply(number, [Failed(_CELL_ENDED)] * len(query.prompts)))
+                self._queries.add(late)
+                late.add_done_callback(self._queries.discard)
+
+        task.add_done_callback(ended)
         cell.changed.set()
 
     async def _answer(self, cell: _Cell, number: int, query: Query, size: int) -> None:

@@ -6,7 +6,6 @@ but the types it checks here, looks up nothing by a name it did not check, and n
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import sysconfig
@@ -16,7 +15,7 @@ from typing import Any
 
 from ..call import Handover
 from ..result import Quote
-from . import Context, Query, Span
+from . import Context, Query, Span, wire
 from .wire import MAX_PROMPTS, Frame, Violation
 
 MAX_PRINTED = 100_000
@@ -68,18 +67,19 @@ def read_query(frame: Frame, chars: int) -> Query:
         raise Violation("a query without its prompts")
     if not isinstance(places, list) or len(places) != count:
         raise Violation("a query without its contexts")
-    contexts = tuple(None if place is None else _context(frame, place, chars) for place in places)
-    return Query(kind, tuple(frame.text(n) for n in range(count)), contexts, model)
+    texts = [frame.text(n) for n in range(len(frame.blobs))]  # once: a place may be named any number of times
+    contexts = tuple(None if place is None else _context(texts, place, chars) for place in places)
+    return Query(kind, tuple(texts[:count]), contexts, model)
 
 
-def _context(frame: Frame, place: Any, chars: int, listed: bool = False) -> Context:
+def _context(texts: list[str], place: Any, chars: int, listed: bool = False) -> Context:
     match place:
-        case ["blob", int(index)]:
-            return frame.text(index)
+        case ["blob", int(index)] if 0 <= index < len(texts):
+            return texts[index]
         case ["span", int(start), int(stop)] if 0 <= start <= stop <= chars:
             return Span(start, stop)
         case ["list", list(items)] if not listed:
-            parts = [_context(frame, item, chars, listed=True) for item in items]
+            parts = [_context(texts, item, chars, listed=True) for item in items]
             return tuple(part for part in parts if not isinstance(part, tuple))
     raise Violation("a context that is neither text nor a slice of the corpus")
 
@@ -106,7 +106,7 @@ def _json(frame: Frame, index: int) -> tuple[Any] | None:
     if not text:
         return None
     try:
-        return (json.loads(text),)
+        return (wire.loads(text),)
     except (ValueError, RecursionError):
         raise Violation("an answer that is not JSON") from None
 

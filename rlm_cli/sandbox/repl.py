@@ -131,8 +131,9 @@ class Repl:
             raise ValueError("an empty text is no answer; FINAL(None) means: the documents do not say")
         handed = as_json(value), read_quotes(quotes)
         if self._final is None:
+            self._held = handed  # should the search for its quotes be cut short
             if not self._objected and (wrong := self._objection(handed[1])):
-                self._objected, self._held = True, handed
+                self._objected = True
                 self.namespace["_answer"], self.namespace["_quotes"] = value, quotes
                 raise QuoteNotFound(
                     f"these are not in the documents, white space, case and typographic marks apart:\n{wrong}\n"
@@ -163,7 +164,10 @@ class Repl:
         self._cells += 1
         filename = f"<cell {self._cells}>"
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-        tree = ast.parse(source, filename)
+        try:
+            tree = ast.parse(source, filename)
+        except (MemoryError, RecursionError):  # what CPython's parser says
+            raise SyntaxError("this code is nested too deeply") from None
         last = tree.body[-1] if tree.body else None
         if isinstance(last, ast.Expr):
             tree.body.pop()
@@ -224,7 +228,7 @@ class Repl:
     def _finished(self, error: str, shapes: dict[str, str]) -> Finished:
         stdout, omitted = self.printed.shown()
         finished = Finished(stdout, omitted, error)
-        finished.variables = [item for item in self._shapes().items() if shapes.get(item[0]) != item[1]]
+        finished.variables = [(name[:100], what) for name, what in self._shapes().items() if shapes.get(name) != what]
         del finished.variables[SHOWN_VARIABLES:]
         if self._final is None:
             self._read_answer(finished)

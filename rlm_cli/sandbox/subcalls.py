@@ -19,6 +19,8 @@ from .link import Link
 
 FOUND_FROM = 65_536
 """Characters from which a plain `str` context is looked up in the corpus, to be sent as offsets."""
+LISTED = 10_000
+"""Texts of a context that is a list: each is a document of its own to the child."""
 REMEMBERED = 20_000
 """Results of failed batches that are kept for another try."""
 
@@ -161,6 +163,10 @@ class Subcalls:
                     return ["span", *found]
                 blobs.append(str(context))
                 return ["blob", len(blobs) - 1]
+            case list() | tuple() if len(context) > LISTED:
+                raise ValueError(
+                    f'a context of {len(context):,} texts; at most {LISTED:,}: join them, as in "\\n".join(lines)'
+                )
             case list() | tuple():
                 return ["list", [place for item in context if item is not None for place in self._parts(item, blobs)]]
         if isinstance(context, self._lazy):

@@ -17,8 +17,8 @@ from typing import Any
 
 MAX_ANSWER = 60 << 20
 """Bytes of an answer as JSON; the wire takes 64 MB a frame."""
-MAX_QUOTES, MAX_QUOTED = 1_000, 2 << 20
-"""Quotes of an answer, and characters of them together."""
+MAX_QUOTES, MAX_QUOTED = 1_000, 500_000
+"""Quotes of an answer, and characters of them together: they travel in a frame's header."""
 MAX_ITEMS = 1_000_000
 """Taken from an iterator: it may have no end."""
 MAX_LEVEL = 60

@@ -51,7 +51,9 @@ def encode(kind: str, fields: dict[str, Any] | None = None, texts: Sequence[str 
     blobs = [text if isinstance(text, bytes) else text.encode("utf-8", "replace") for text in texts]
     header = json.dumps({**(fields or {}), "kind": kind, "sizes": [len(blob) for blob in blobs]}).encode()
     size = sum(map(len, blobs))
-    if len(header) > MAX_HEADER or size > MAX_BODY:
+    if len(header) > MAX_HEADER:
+        raise Violation(f"{len(blobs):,} texts at once, or names that are too long; ask in smaller batches")
+    if size > MAX_BODY:
         raise Violation(f"{size:,} bytes at once; at most {MAX_BODY:,} can be sent")
     return b"".join((PREFIX.pack(len(header), size), header, *blobs))
 
@@ -64,10 +66,21 @@ def lengths(prefix: bytes) -> tuple[int, int]:
     return header, body
 
 
+def loads(text: str) -> Any:
+    """JSON as a value whose texts can all be encoded: a lone surrogate, by way of an escape, becomes `?`.
+
+    Raises `ValueError`, `RecursionError`.
+    """
+    value = json.loads(text)
+    if "\\ud" in text or "\\uD" in text:
+        value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    return value
+
+
 def decode(header: bytes, body: bytes) -> Frame:
     """One frame. Raises `Violation`."""
     try:
-        fields = json.loads(header)
+        fields = loads(header.decode())
     except (ValueError, RecursionError):
         raise Violation("a header that is not JSON") from None
     if not isinstance(fields, dict):
