@@ -22,7 +22,7 @@ from .call import Completion, Message, Purpose
 from .errors import ModelError, RlmError
 from .events import CompletionFinished, CompletionStarted, Event, LimitHit, NoticeGiven
 from .fold import add_cost
-from .ledger import InputEstimate, Ledger, Need, Refusal, Reservation, StopReason, Usage
+from .ledger import InputEstimate, Ledger, Need, Refusal, Reservation, Size, StopReason, Usage
 from .models import Model
 
 Emit = Callable[[Event, str | None], None]
@@ -340,9 +340,9 @@ class _Request:
     """The part of it that is a ceiling and no bill."""
 
     @cached_property
-    def size(self) -> int:
-        """Bytes of the messages, with some room for their envelope."""
-        return sum(len(message.content.encode("utf-8", "replace")) + 16 for message in self.messages)
+    def size(self) -> Size:
+        """Of the messages, with some room for their envelope."""
+        return sum((Size.of(message.content) for message in self.messages), Size(dense=16 * len(self.messages)))
 
     @cached_property
     def hash(self) -> str:

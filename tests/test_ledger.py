@@ -19,6 +19,7 @@ from rlm_cli.ledger import (
     Price,
     Refusal,
     Reservation,
+    Size,
     StopReason,
     Usage,
 )
@@ -115,13 +116,28 @@ def test_each_prompt_counts_as_a_subcall() -> None:
 
 def test_the_estimate_is_bytes_until_enough_replies_were_seen() -> None:
     """Characters / 3.5 is no ceiling for digits or Chinese; bytes are."""
-    estimate = InputEstimate()
+    estimate, prose = InputEstimate(), Size.of("some words in a row " * 50)
     for _ in range(4):
-        estimate.observe("m", 1_000, 250)
-    assert estimate.tokens("m", 4_000) == 4_000
-    estimate.observe("m", 1_000, 300)
-    assert estimate.tokens("m", 4_000) == pytest.approx(4_000 * 0.3 * 1.1, abs=2)
-    assert estimate.tokens("other", 4_000) == 4_000
+        estimate.observe("m", prose, 250)
+    assert estimate.tokens("m", prose + prose) == 2_000
+    estimate.observe("m", prose, 300)
+    assert estimate.tokens("m", prose + prose) == pytest.approx(2_000 * 0.3 * 1.1, abs=2)
+    assert estimate.tokens("other", prose) == 1_000
+
+
+def test_what_prose_has_taught_is_not_believed_of_digits() -> None:
+    """Each digit may be a token, and each byte beyond ASCII, whatever letters took; Chinese teaches for Chinese."""
+    estimate, prose, digits, chinese = (
+        InputEstimate(),
+        *map(Size.of, ("some words " * 100, "0123456789" * 100, "合同" * 100)),
+    )
+    for _ in range(8):
+        estimate.observe("m", prose, 200)
+    assert estimate.tokens("m", digits) == 1_000
+    assert estimate.tokens("m", chinese) == 600
+    for _ in range(8):
+        estimate.observe("m", chinese, 150)
+    assert estimate.tokens("m", chinese) == pytest.approx(165, abs=1)
 
 
 @settings(max_examples=300, deadline=None)
