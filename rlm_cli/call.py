@@ -101,8 +101,8 @@ class Call:
     """One call with a REPL: the root's or a child's. Root call and sub-call are the same value.
 
     `address` is `0` for the root, `0.3` for its third child. `sub_chars`: characters a sub-prompt should have at most.
-    `recursive`: `rlm_query` opens a REPL for the child; else it is `llm_query`. `window_chars`: history is shortened
-    beyond this. `landing`: False stops empty-handed at a limit.
+    `recursive`: `rlm_query` opens a REPL for the child; else it is `llm_query`. `window_bytes`: what a request may
+    have; the history is shortened to it. `landing`: False stops empty-handed at a limit.
     """
 
     address: str
@@ -114,7 +114,7 @@ class Call:
     sub_chars: int
     recursive: bool
     max_iterations: int
-    window_chars: int
+    window_bytes: int
     max_subcalls: int = 200
     """Of the whole tree of calls."""
     landing: bool = True

@@ -14,28 +14,29 @@ from . import prompts
 from .builder import CorpusBuilder
 from .call import Entry, Preview
 from .corpus import Corpus
-from .dispatch import OUTPUT_LIMIT
+from .dispatch import output_limit
 from .models import Model
 from .prepare import CHARS_PER_TOKEN
 from .sandbox import Context, Span
 
 SUB_CHARS = 100_000
 """Characters advised for a sub-prompt, less where the sub-LM's window is smaller."""
+BYTES_PER_TOKEN = 3
+"""For history: English takes four and more, Chinese three; digits fewer, and then the model says so."""
 SURELY_TOO_LONG = 5
 """Characters a token: a prompt of more than the window by this measure is not worth a request."""
 LARGEST_TEXT = 64 << 20
 """Characters of a child's context beyond what its parent's corpus has: more cannot come over the wire."""
 
 
-def window_chars(model: Model) -> int:
-    """Characters of history beyond which old outputs are shortened: three quarters of the window beside a reply."""
-    room = model.window - min(OUTPUT_LIMIT["iteration"], model.max_output)
-    return max(int(room * CHARS_PER_TOKEN * 0.75), 10_000)
+def window_bytes(model: Model) -> int:
+    """Bytes that a request of a conversation may have beside its reply."""
+    return (model.window - output_limit(model, "iteration")) * BYTES_PER_TOKEN
 
 
 def sub_chars(model: Model) -> int:
     """Characters a sub-prompt should have at most."""
-    room = (model.window - min(OUTPUT_LIMIT["sub"], model.max_output)) * CHARS_PER_TOKEN
+    room = (model.window - output_limit(model, "sub")) * CHARS_PER_TOKEN
     return max(min(SUB_CHARS, int(room * 0.9) // 1000 * 1000), 1000)
 
 

@@ -14,7 +14,7 @@ import json
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -68,6 +68,11 @@ class Deadline:
         return None if end is None else end - time.monotonic()
 
 
+def output_limit(model: Model, purpose: Purpose) -> int:
+    """Tokens a reply of `model` may have: a quarter of a small window at most, or nothing is left to ask with."""
+    return max(min(OUTPUT_LIMIT[purpose], model.max_output, model.window // 4), 1)
+
+
 class Dispatch:
     """Sends the requests of one run. Lives on the event loop of that run."""
 
@@ -82,7 +87,7 @@ class Dispatch:
         self._slots = asyncio.Semaphore(ledger.limits.jobs)
         self._waiting: list[asyncio.Future[None]] = []
         self._estimate = InputEstimate()
-        self._limits_hit: set[StopReason] = set()
+        self._limits_hit: list[StopReason] = []
         self._sent: dict[str, deque[float]] = {}
 
     async def complete(
@@ -111,7 +116,7 @@ class Dispatch:
     def hit(self, refusal: Refusal, call: str | None) -> Refusal:
         """Put a limit that was reached on the stream, once a run, and hand the refusal on."""
         if refusal.reason not in self._limits_hit:
-            self._limits_hit.add(refusal.reason)
+            self._limits_hit.append(refusal.reason)
             limits, spent = self.ledger.limits, self.ledger.spent
             value, most = {
                 StopReason.MAX_BUDGET: (spent.usd, limits.max_budget),
@@ -123,6 +128,10 @@ class Dispatch:
             self._emit(LimitHit(str(refusal.reason), value or 0, most or 0), call)
         return refusal
 
+    def first_hit(self, reasons: Collection[StopReason]) -> StopReason | None:
+        """The first limit among `reasons` that refused something."""
+        return next((reason for reason in self._limits_hit if reason in reasons), None)
+
     async def _tries(self, request: _Request) -> Completion | Refusal:
         """Attempts until one is answered, refused or hopeless."""
         await request.model.ready()
@@ -133,7 +142,7 @@ class Dispatch:
                 wait = self._backoff(error, request.retries)
                 if not error.retriable or request.retries >= self._retries or wait > LONGEST_WAIT_S:
                     raise
-                left = self.deadline.left(request.purpose == "landing")
+                left = self._left(request)
                 if left is not None and wait >= left:
                     late = f"{error.why}; " if error.why else ""
                     error.why = f"{late}another try in {wait:.0f} s would come after the time limit"
@@ -170,7 +179,7 @@ class Dispatch:
 
     async def _send(self, request: _Request, reservation: Reservation) -> Completion:
         """One attempt. Raises a `ModelError` that is `cut_short` when its time is over."""
-        left = self.deadline.left(request.purpose == "landing")
+        left = self._left(request)
         seconds = self._request_timeout_s if left is None else min(max(left, 0.0), self._request_timeout_s)
         self._started(request, reservation)
         began = time.monotonic()
@@ -191,12 +200,13 @@ class Dispatch:
 
     async def _reserve(self, request: _Request) -> Reservation | Refusal:
         """Room in the ledger; waits while something in flight may settle below its ceiling."""
+        keeps = request.purpose == "iteration" and request.lands
         need = Need(
             call=request.call,
             input_tokens=self._estimate.tokens(request.model.name, request.size),
-            max_output_tokens=min(OUTPUT_LIMIT[request.purpose], request.model.max_output),
+            max_output_tokens=output_limit(request.model, request.purpose),
             price=request.model.price,
-            landing_output=OUTPUT_LIMIT["landing"] if request.purpose == "iteration" and request.lands else 0,
+            landing_output=output_limit(request.model, "landing") if keeps else 0,
             landing=request.purpose == "landing",
         )
         while True:
@@ -212,15 +222,19 @@ class Dispatch:
         rpm = request.model.rpm
         sent = self._sent.setdefault(request.model.name, deque(maxlen=rpm or 1))
         while rpm and len(sent) == rpm and (wait := sent[0] + 60 - time.monotonic()) > 0:
-            left = self.deadline.left(request.purpose == "landing")
+            left = self._left(request)
             if left is not None and wait >= left:
                 return False
             await asyncio.sleep(wait)
         sent.append(time.monotonic())
         return True
 
+    def _left(self, request: _Request) -> float | None:
+        """Seconds for this request; after it a landing comes, unless it is one, or the only request there is."""
+        return self.deadline.left(request.purpose in ("landing", "direct"))
+
     def _is_late(self, request: _Request) -> bool:
-        left = self.deadline.left(request.purpose == "landing")
+        left = self._left(request)
         return left is not None and left <= EARLY_S
 
     def _settle(self, request: _Request, reservation: Reservation, completion: Completion) -> None:

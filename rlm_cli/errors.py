@@ -67,7 +67,7 @@ class ModelError(RlmError):
     `retriable`: another attempt may succeed. `retry_after`: seconds the server asked for, else None.
     `terminal`: no other request to this model can succeed either (no quota), so the run ends at once.
     `cut_short`: it was answered in part, or we gave up on it; it may be billed all the same. `usage`: what the provider
-    counted for a reply that is of no use.
+    counted for a reply that is of no use. `too_long`: the prompt did not fit the model's window.
     """
 
     exit_code = 5
@@ -84,6 +84,7 @@ class ModelError(RlmError):
         terminal: bool = False,
         cut_short: bool = False,
         usage: Usage | None = None,
+        too_long: bool = False,
     ) -> None:
         super().__init__(message, why=why, hint=hint)
         self.retriable = retriable
@@ -91,6 +92,7 @@ class ModelError(RlmError):
         self.terminal = terminal
         self.cut_short = cut_short
         self.usage = usage
+        self.too_long = too_long
 
 
 class LimitReached(RlmError):

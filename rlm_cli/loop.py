@@ -2,23 +2,29 @@
 
 `converse` yields effects, `Complete` (ask a model) and `Execute` (run code), and is sent what came of them. There is
 no network, process, clock or terminal in it: a test is a list of replies, a resumed run a longer list of replies.
-Failures that the loop can act on arrive as values (`Refusal`, `Output.error`), or as a `ModelError` where a request
-failed: with an answer in hand, that does no harm. Anything else passes through.
+Failures that the loop can act on arrive as values (`Refusal`, `Output.error`), or are raised at the request that
+failed: with an answer in hand that does no harm, and one that was too long is sent again shorter. Anything else passes
+through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any
 
 from . import prompts, reply
-from .call import Call, Complete, Completion, Execute, Handover, Output, Turn
-from .errors import LimitReached, ModelError
+from .call import Call, Complete, Completion, Execute, Handover, Message, Output, Turn
+from .errors import LimitReached, ModelError, RlmError
 from .ledger import Refusal, StopReason
 from .result import Answer
 
 Conversation = Generator[Complete | Execute, Completion | Refusal | Output, Answer]
 
+LANDING_SHRINKS = (1, 4, 16)
+"""By how much the history of a landing is shortened until its price is there."""
+LEAST_WINDOW = 4_000
+"""Bytes; a model that finds this too long has no use for us."""
 NUDGES = 3
 """Replies in a row that hold nothing to run before the call lands."""
 
@@ -35,10 +41,13 @@ def converse(call: Call) -> Conversation:
     for _ in range(call.max_iterations):
         try:
             completion = yield from _complete(Complete(prompts.turn(call, trajectory), "iteration"))
-        except ModelError:
-            if held is None:
+        except RlmError as error:
+            if held is not None:
+                return held  # an answer that was reached is never thrown away
+            if not (isinstance(error, ModelError) and error.too_long) or call.window_bytes < LEAST_WINDOW:
                 raise
-            return held  # an answer that was reached is never thrown away
+            call = replace(call, window_bytes=call.window_bytes // 2)
+            continue
         if isinstance(completion, Refusal):
             stop = completion
             break
@@ -46,7 +55,7 @@ def converse(call: Call) -> Conversation:
         if parsed.answer is not None:
             return Answer(parsed.answer.value, parsed.answer.quotes)
         output = (yield from _execute(Execute(parsed.code))) if parsed.code is not None else None
-        trajectory = (*trajectory, Turn(parsed, output))
+        trajectory = (*_without_draft(trajectory, output), Turn(parsed, output))
         if output is not None:
             idle = 0
             if output.answer is not None:
@@ -72,9 +81,8 @@ def land(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> Conversatio
     Code first, because variables hold more than a model can retype (typing an answer from memory is the failure of
     the paper's E.2).
     """
-    messages = prompts.landing_code(call, trajectory, stop)
-    completion = yield from _last(Complete(messages, "landing"))
-    if isinstance(completion, Completion):
+    completion = yield from _ask_to_land(call, lambda smaller: prompts.landing_code(smaller, trajectory, stop))
+    if completion is not None:
         parsed = reply.read(completion)
         if parsed.answer is not None:
             return Answer(parsed.answer.value, parsed.answer.quotes, stop.reason)
@@ -84,12 +92,47 @@ def land(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> Conversatio
             handed = output.answer or output.held
             if handed is not None:
                 return _handed_over(handed, output.refused, stop.reason)
-        messages = prompts.landing_words(call, trajectory, stop)
-        completion = yield from _last(Complete(messages, "landing"))
-        if isinstance(completion, Completion) and completion.text.strip():
-            said = reply.words(completion.text, [entry.path for entry in call.preview.entries])
+        completion = yield from _ask_to_land(call, lambda smaller: prompts.landing_words(smaller, trajectory, stop))
+        if completion is not None and reply.spoken(completion):
+            said = reply.closing(completion, [entry.path for entry in call.preview.entries])
             return Answer(said.value, said.quotes, stop.reason)
     return _left_over(trajectory, stop.reason)
+
+
+def _ask_to_land(
+    call: Call, messages: Callable[[Call], tuple[Message, ...]]
+) -> Generator[Complete, Any, Completion | None]:
+    """A request of the landing, with less history where there is no money for all of it. One that fails, or comes too
+    late, is as good as one that was refused."""
+    asked: tuple[Message, ...] = ()
+    for shrink in LANDING_SHRINKS:
+        shorter = messages(replace(call, window_bytes=call.window_bytes // shrink))
+        if shorter == asked:
+            continue
+        asked = shorter
+        try:
+            completion = yield from _complete(Complete(asked, "landing"))
+        except ModelError as error:
+            if error.too_long:
+                continue
+            return None
+        if isinstance(completion, Completion):
+            return completion
+        if completion.reason not in (StopReason.MAX_BUDGET, StopReason.MAX_TOKENS):
+            return None
+    return None
+
+
+def _without_draft(trajectory: tuple[Turn, ...], output: Output | None) -> tuple[Turn, ...]:
+    """A draft takes the place of the one before: each may be as large as an answer."""
+    if output is None or output.draft is None:
+        return trajectory
+    return tuple(
+        turn
+        if turn.output is None or turn.output.draft is None
+        else replace(turn, output=replace(turn.output, draft=None))
+        for turn in trajectory
+    )
 
 
 def _handed_over(handed: Handover, refused: Refusal | None, otherwise: StopReason) -> Answer:
@@ -111,14 +154,6 @@ def _complete(effect: Complete) -> Generator[Complete, Any, Completion | Refusal
     completion = yield effect
     assert isinstance(completion, (Completion, Refusal))
     return completion
-
-
-def _last(effect: Complete) -> Generator[Complete, Any, Completion | Refusal | None]:
-    """A request of the landing; one that fails is as good as one that was refused."""
-    try:
-        return (yield from _complete(effect))
-    except ModelError:
-        return None
 
 
 def _execute(effect: Execute) -> Generator[Execute, Any, Output]:

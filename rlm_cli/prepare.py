@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from . import models, read, sandbox
 from .builder import CorpusBuilder, Unwritable
 from .corpus import Corpus
-from .dispatch import OUTPUT_LIMIT, Emit
+from .dispatch import Emit, output_limit
 from .errors import RlmError, SourceError, UsageError
 from .events import CorpusLoaded, Reading
 from .ledger import Limits
@@ -204,7 +204,7 @@ def _require_everything(documents: Documents) -> None:
 def choose_mode(job: Job, documents: Documents, root: Model) -> str:
     """`rlm` or `direct`. Raises `UsageError` for a text too long for `--mode direct`, before any call."""
     s = job.settings
-    room = root.window - min(OUTPUT_LIMIT["direct"], root.max_output)
+    room = root.window - output_limit(root, "direct")
     fits = documents.tokens < room
     if s.mode == "direct" and not fits:
         raise UsageError(

@@ -20,6 +20,10 @@ SHOWN_ENTRIES = 40
 """Of more than those: the largest, and a sample of the rest in order."""
 SHOWN_EDGE = 1_000
 """Characters of the context's head and of its tail in the first message."""
+OPENING_SHARE, LEAST_ENTRIES = 0.6, 5
+"""Of the window, for system and first message; documents that are listed in any case."""
+LEAST_SHOWN = 1_000
+"""Bytes of the newest output that are shown however small the window is."""
 OLD_OUTPUT = 300
 """Characters that remain of an old output once the history nears the window."""
 QUERY_MARK = "original query: "
@@ -103,6 +107,7 @@ _NUDGES = {
     "unfinished": "Your reply was cut off inside its code block, so nothing ran. Write a shorter block.",
     "no code": "Your reply held no code block, so nothing ran.",
 }
+_CUT = "\n[... cut to fit the window: print less ...]\n"
 _NEXT = (
     "Reply with one ```repl block. If the answer is known, hand it over there:"
     ' FINAL("…", quotes=[("path", words copied from it)]).'
@@ -110,8 +115,10 @@ _NEXT = (
 
 
 def turn(call: Call, trajectory: tuple[Turn, ...]) -> tuple[Message, ...]:
-    """The messages for the next iteration: system, question with manifest, then the history."""
-    return (*_opening(call), *_history(call, trajectory))
+    """The messages for the next iteration: system, question with manifest, then as much of the history as fits."""
+    opening = _opening(call)
+    room = call.window_bytes - sum(_size(message.content) for message in opening)
+    return (*opening, *_history(call, trajectory, room))
 
 
 def landing_code(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> tuple[Message, ...]:
@@ -183,19 +190,25 @@ def _opening(call: Call) -> tuple[Message, ...]:
         subcalls=call.max_subcalls,
         reach=call.max_subcalls * part,
     )
-    return Message("system", system), Message("user", _first(call, preview))
+    listed = len(preview.entries)
+    first = _first(call, preview, listed)
+    while listed > LEAST_ENTRIES and _size(system) + _size(first) > call.window_bytes * OPENING_SHARE:
+        listed //= 2
+        first = _first(call, preview, listed)
+    return Message("system", system), Message("user", first)
 
 
-def _first(call: Call, preview: Preview) -> str:
+def _first(call: Call, preview: Preview, listed: int) -> str:
     several = f" ({preview.distinct:,} distinct texts)" if preview.distinct < preview.documents else ""
     size = f"{preview.chars:,} characters, {preview.lines:,} lines"
     parts = [f"{_count(preview.documents, 'document')}{several}, {size}:"]
-    for entry in preview.entries:
+    for entry in preview.entries[:listed]:
         pages = f", {_count(entry.pages, 'page')}" if entry.pages else ""
         parts.append(f"  {entry.path}  {entry.chars:,} characters, {_count(entry.lines, 'line')}{pages}")
-    left = preview.documents - len(preview.entries)
+    left = preview.documents - min(listed, len(preview.entries))
     if left > 0:
-        parts.append(f"  … {left:,} more are not listed here (above: the largest, and a sample of the rest)")
+        sample = " (above: the largest, and a sample of the rest)" if listed == len(preview.entries) else ""
+        parts.append(f"  … {left:,} more are not listed here{sample}")
     parts.append(f"\nThe context begins:\n<<<\n{preview.head}\n>>>")
     if preview.tail:
         parts.append(f"and ends:\n<<<\n{preview.tail}\n>>>")
@@ -203,26 +216,48 @@ def _first(call: Call, preview: Preview) -> str:
     return "\n".join(parts)
 
 
-def _history(call: Call, trajectory: tuple[Turn, ...]) -> list[Message]:
-    """The turns so far; the oldest outputs are shortened when all of it would not fit the window."""
-    feedback = [_feedback(turn, n + 1, call) for n, turn in enumerate(trajectory)]
-    size = sum(map(len, feedback)) + sum(len(turn.reply.kept) for turn in trajectory)
-    for n in range(len(feedback) - 1):
-        if size <= call.window_chars:
+def _history(call: Call, trajectory: tuple[Turn, ...], room: int) -> list[Message]:
+    """The turns so far in `room` bytes: old outputs are shortened, then old turns left out, then the newest output cut."""
+    turns = [[turn.reply.kept or "(empty reply)", _feedback(turn, n + 1, call)] for n, turn in enumerate(trajectory)]
+
+    def excess() -> int:
+        return sum(_size(text) for turn in turns for text in turn) - room
+
+    for turn in turns[:-1]:
+        if excess() <= 0:
             break
-        short = _shortened(feedback[n])
-        size -= len(feedback[n]) - len(short)
-        feedback[n] = short
-    messages: list[Message] = []
-    for turn, text in zip(trajectory, feedback, strict=True):
-        messages += [Message("assistant", turn.reply.kept or "(empty reply)"), Message("user", text)]
-    return messages
+        turn[1] = _shortened(turn[1])
+    left_out = 0
+    while len(turns) > 1 and excess() > 0:
+        del turns[0]
+        left_out += 1
+    if turns and excess() > 0:
+        turns[-1][1] = _cut(turns[-1][1], _size(turns[-1][1]) - excess())
+    if left_out:
+        told = f"({_count(left_out, 'earlier turn')} left out here; your variables hold their values)"
+        turns[-1][1] = f"{told}\n{turns[-1][1]}"
+    return [message for said, told in turns for message in (Message("assistant", said), Message("user", told))]
 
 
 def _shortened(text: str) -> str:
     if len(text) <= 2 * OLD_OUTPUT:
         return text
     return f"{text[:OLD_OUTPUT]}\n… (old output, {len(text):,} characters; your variables still hold their values)"
+
+
+def _cut(text: str, size: int) -> str:
+    """Head and tail of `text` in about `size` bytes, never less than `LEAST_SHOWN`."""
+    data = text.encode("utf-8", "replace")
+    half = max(size - len(_CUT), LEAST_SHOWN) // 2
+    if len(data) <= 2 * half:
+        return text
+    head, tail = data[:half].decode("utf-8", "ignore"), data[-half:].decode("utf-8", "ignore")
+    return head + _CUT + tail
+
+
+def _size(text: str) -> int:
+    """Bytes: a token takes three or more of them in most languages, while it may be one character in some."""
+    return len(text.encode("utf-8", "replace"))
 
 
 def _with_request(call: Call, trajectory: tuple[Turn, ...], request: str) -> tuple[Message, ...]:

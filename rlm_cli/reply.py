@@ -13,6 +13,7 @@ binds something is code.
 from __future__ import annotations
 
 import ast
+import math
 import re
 import textwrap
 import warnings
@@ -76,6 +77,15 @@ def words(text: str, paths: Collection[str] = ()) -> Handover:
     if answer.rstrip(".!").upper() == NOT_FOUND or not (answer or quotes):
         return Handover(None)
     return Handover(answer or "\n".join(quote.text for quote in quotes), tuple(quotes))
+
+
+def closing(completion: Completion, paths: Collection[str] = ()) -> Handover:
+    """The very last reply, when no code runs any more: a FINAL with literals, in a block or not, else words."""
+    parsed = read(completion)
+    final = _final_in_prose(parsed.code) if parsed.code is not None else parsed
+    if final is not None and final.answer is not None:
+        return final.answer
+    return words(completion.text, paths)
 
 
 def _quote(text: str, paths: Collection[str]) -> Quote:
@@ -161,10 +171,24 @@ def _literal_handover(call: ast.Call) -> Handover | None:
         named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return None
-    if len(values) != 1 or set(named) - {"quotes"}:
-        return None
     quotes = named.get("quotes") or []
-    return Handover(values[0], tuple(_literal_quote(q) for q in ([quotes] if isinstance(quotes, str) else quotes)))
+    quotes = [quotes] if isinstance(quotes, str) else quotes
+    if len(values) != 1 or set(named) - {"quotes"} or not isinstance(quotes, list) or not _is_json(values[0]):
+        return None  # for the REPL to read, or to explain
+    return Handover(values[0], tuple(_literal_quote(quote) for quote in quotes))
+
+
+def _is_json(value: object) -> bool:
+    match value:
+        case None | bool() | int() | str():
+            return True
+        case float():
+            return math.isfinite(value)
+        case list():
+            return all(map(_is_json, value))
+        case dict():
+            return all(isinstance(key, str) for key in value) and all(map(_is_json, value.values()))
+    return False
 
 
 def _literal_quote(quote: object) -> Quote:

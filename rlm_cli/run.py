@@ -72,12 +72,17 @@ class Run:
         self._fatal: asyncio.Future[RlmError] | None = None
 
     async def answer(self, mode: str) -> Answer:
-        """The root's answer. Raises `RlmError` where the run cannot go on."""
+        """The root's answer; partial if a limit refused anything on the way to it, in a child too.
+
+        Raises `RlmError` where the run cannot go on.
+        """
         self._fatal = asyncio.get_running_loop().create_future()
         if mode == "direct":
             return await self._direct()
-        call = self._root_call()
-        return await self.call(call, self.documents.corpus, None)
+        answer = await self.call(self._root_call(), self.documents.corpus, None)
+        if not answer.partial and (limit := self.dispatch.first_hit(RUN_WIDE)) is not None:
+            return replace(answer, stop_reason=limit)
+        return answer
 
     async def call(self, call: Call, corpus: Corpus, spans: Sequence[Span] | None) -> Answer:
         """One call with a REPL, root or child, from its first iteration to its answer."""
@@ -105,7 +110,7 @@ class Run:
         conversation = loop.converse(call)
         effect = next(conversation)
         iteration = 0
-        failure: ModelError | None = None
+        failure: RlmError | None = None
         try:
             while True:
                 match effect:
@@ -117,9 +122,10 @@ class Run:
                             sent: Completion | Refusal | Output = await self.dispatch.complete(
                                 call.address, model, messages, purpose, lands=call.landing
                             )
-                        except ModelError as error:
+                        except RlmError as error:
                             failure = error
                             effect = conversation.throw(error)  # the loop may have an answer already
+                            failure = None
                             continue
                     case Execute(code, subcalls):
                         sent = await self._execute(call, repl, code, subcalls)
@@ -252,7 +258,7 @@ class Run:
                 model=model.name,
                 preview=contexts.preview(corpus, spans, None, self.job.settings.context_memory),
                 recursive=parent.depth + 2 < self.job.settings.max_depth,
-                window_chars=contexts.window_chars(model),
+                window_bytes=contexts.window_bytes(model),
                 landing=True,
             )
             answer = await self.call(call, corpus, spans)
@@ -346,7 +352,7 @@ class Run:
             sub_chars=contexts.sub_chars(self.models.sub),
             recursive=s.max_depth > 1,
             max_iterations=s.max_iterations,
-            window_chars=contexts.window_chars(root),
+            window_bytes=contexts.window_bytes(root),
             max_subcalls=s.max_subcalls,
             landing=s.on_limit == "answer",
         )

@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 
 from rlm_cli import prompts
-from rlm_cli.call import Call, Complete, Completion, Entry, Execute, Handover, Output, Preview
-from rlm_cli.errors import LimitReached
+from rlm_cli.call import Call, Complete, Completion, Entry, Execute, Handover, Message, Output, Preview
+from rlm_cli.errors import ConfigError, LimitReached, ModelError, RlmError
 from rlm_cli.ledger import Refusal, StopReason
 from rlm_cli.loop import NUDGES, converse
 from rlm_cli.result import Answer, Quote
@@ -30,7 +30,7 @@ def a_call(**changes: object) -> Call:
         "sub_chars": 100_000,
         "recursive": False,
         "max_iterations": 20,
-        "window_chars": 400_000,
+        "window_bytes": 400_000,
     }
     return Call(**(values | changes))  # type: ignore[arg-type]
 
@@ -46,6 +46,11 @@ def play(call: Call, sent: Sequence[str | Completion | Output | Refusal]) -> tup
             answer: Answer = stop.value
             return answer, effects
     raise AssertionError(f"the loop goes on with {effects[-1]}")
+
+
+def size(messages: Sequence[Message]) -> int:
+    """Bytes of their contents."""
+    return sum(len(message.content.encode()) for message in messages)
 
 
 def code(source: str) -> str:
@@ -188,15 +193,107 @@ def test_an_answer_that_was_sent_back_stands_if_no_other_comes(after: list[str |
 
 
 def test_old_outputs_are_shortened_near_the_window() -> None:
-    """The history stays within the window; the newest output stays whole."""
+    """The request stays within the window; the newest output stays whole."""
     sent: list[str | Output] = []
     for n in range(10):
         sent += [code(f"print({n})"), Output(f"<{n}>" + "x" * 5_000)]
-    _, effects = play(a_call(window_chars=20_000), [*sent, 'FINAL("done")'])
-    last = [effect for effect in effects if isinstance(effect, Complete)][-1].messages[2:]
-    assert sum(len(message.content) for message in last) < 22_000
+    _, effects = play(a_call(window_bytes=30_000), [*sent, 'FINAL("done")'])
+    messages = [effect for effect in effects if isinstance(effect, Complete)][-1].messages
+    assert size(messages) <= 30_000
+    last = messages[2:]
     assert len(last[-1].content) > 5_000
     assert "old output" in last[1].content
+
+
+@pytest.mark.parametrize("window", [12_000, 16_000])
+def test_old_turns_are_left_out_and_the_newest_is_cut(window: int) -> None:
+    """A small window keeps the system prompt, the question and what is new, counted in bytes."""
+    sent: list[str | Output] = []
+    for n in range(40):
+        sent += [code(f"print({n})"), Output(f"<{n}>" + "長" * 5_000)]
+    _, effects = play(a_call(window_bytes=window, max_iterations=50), [*sent, 'FINAL("done")'])
+    messages = [effect for effect in effects if isinstance(effect, Complete)][-1].messages
+    assert size(messages) <= window + 1_200
+    assert [message.role for message in messages[:3]] == ["system", "user", "assistant"]
+    assert "earlier turns left out here" in messages[-1].content
+    assert "<39>" in messages[-1].content
+    assert "cut to fit the window" in messages[-1].content
+
+
+def test_a_prompt_that_was_too_long_is_sent_again_shorter() -> None:
+    """The provider knows its window best: half of the history is asked with next."""
+    call = a_call(window_bytes=40_000)
+    conversation = converse(call)
+    next(conversation)
+    conversation.send(Completion(code("print(context)")))
+    before = conversation.send(Output("x" * 20_000))
+    after = conversation.throw(ModelError("too long", too_long=True))
+    assert isinstance(before, Complete)
+    assert isinstance(after, Complete)
+    assert size(after.messages) <= 20_000 < size(before.messages)
+
+
+def test_a_window_that_is_always_too_small_ends_the_run() -> None:
+    """There is an end to making it shorter."""
+    conversation = converse(a_call())
+    next(conversation)
+    for _ in range(7):
+        conversation.throw(ModelError("too long", too_long=True))
+    with pytest.raises(ModelError, match="too long"):
+        conversation.throw(ModelError("too long", too_long=True))
+
+
+def test_a_landing_without_money_for_its_history_asks_with_less() -> None:
+    """What is left of the budget decides how much of the history a landing shows."""
+    sent: list[str | Completion | Output | Refusal] = [code("print(context)"), Output("x" * 20_000), BUDGET, BUDGET]
+    answer, effects = play(a_call(window_bytes=40_000), [*sent, code("FINAL(a)"), Output(answer=Handover("so far"))])
+    assert answer == Answer("so far", (), StopReason.MAX_BUDGET)
+    asked = [size(effect.messages) for effect in effects if isinstance(effect, Complete)]
+    assert asked[-1] < asked[-2]
+
+
+def test_a_landing_in_words_may_be_a_final() -> None:
+    """A model that writes FINAL where no code runs any more has still answered."""
+    said = 'FINAL("Thirty days [1].", quotes=[("acme.txt", "thirty days")])'
+    for reply in (said, code(said)):
+        answer, _ = play(a_call(), [BUDGET, code("print(1)"), Output("1"), reply])
+        assert answer == Answer("Thirty days [1].", (Quote("thirty days", "acme.txt"),), StopReason.MAX_BUDGET)
+
+
+def test_only_the_newest_draft_is_kept() -> None:
+    """Each may be as large as an answer; the newest is what the landing needs."""
+    sent: list[str | Completion | Output | Refusal] = []
+    for n in range(3):
+        sent += [code(f"answer = {n}"), Output(draft=Handover(n))]
+    conversation = converse(a_call())
+    next(conversation)
+    for value in sent:
+        conversation.send(Completion(value) if isinstance(value, str) else value)  # type: ignore[arg-type]
+    kept = [turn.output.draft for turn in conversation.gi_frame.f_locals["trajectory"] if turn.output]
+    assert kept == [None, None, Handover(2)]
+
+
+@pytest.mark.parametrize("error", [ConfigError("no such key"), ModelError("down"), ModelError("long", too_long=True)])
+def test_an_answer_that_was_reached_outlives_any_failure(error: RlmError) -> None:
+    """The answer is held back once for its quotes; what goes wrong then does not lose it."""
+    held = Output(error="a quote was not found", held=Handover("Thirty days."))
+    conversation = converse(a_call())
+    next(conversation)
+    conversation.send(Completion(code("FINAL(a)")))
+    conversation.send(held)
+    with pytest.raises(StopIteration) as stopped:
+        conversation.throw(error)
+    assert stopped.value.value.value == "Thirty days."
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["FINAL({(1, 2): 3})", 'FINAL("a", quotes=5)', "FINAL({1, 2})", "FINAL(1, 2)", "FINAL(1e999)", "FINAL(b'x')"],
+)
+def test_a_final_that_is_no_answer_is_for_the_repl_to_explain(text: str) -> None:
+    """Outside of a block too: the model gets the error that the cell would give."""
+    _, effects = play(a_call(), [text, Output(error="TypeError"), "FINAL(3)"])
+    assert isinstance(effects[1], Execute)
 
 
 def test_the_question_can_be_read_back() -> None:

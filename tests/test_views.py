@@ -470,6 +470,8 @@ class TestTerminal:
         terminal.until(lambda text: "Ctrl-C stops" in text)
         terminal.child.kill(signal.SIGTSTP)
         terminal.until(lambda text: "Ctrl-C stops" not in text)
+        state = Path(f"/proc/{terminal.child.pid}/stat")
+        terminal.until(lambda text: state.read_text().rpartition(")")[2].split()[0] == "T")
         terminal.child.kill(signal.SIGCONT)
         terminal.until(lambda text: "Ctrl-C stops" in text)
         stop.touch()

@@ -60,7 +60,7 @@ def translate(error: BaseException, connection: Connection) -> RlmError:
         return ConfigError(f"{name}: the provider did not accept the API key", why=said, hint=_key_hint(connection))
     if kind == "ContextWindowExceededError" or status == 413 or (refused and _TOO_LONG.search(whole)):
         size = f"the text is too long for {name}, whose window is {connection.window:,} tokens"
-        return ModelError(size, why=said, hint="pass less text at a time")
+        return ModelError(size, why=said, hint="pass less text at a time", too_long=True)
     if kind == "ContentPolicyViolationError" or (refused and _FILTERED.search(whole)):
         return ModelError(f"{name} refused to answer", why=f"its provider's content filter: {said}")
     if status == 404 or (refused and _NO_MODEL.search(whole)):
