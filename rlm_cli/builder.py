@@ -103,6 +103,9 @@ class CorpusBuilder:
         try:
             # The reading descriptor cannot write, and once the name is gone nobody can open the file anew.
             self._reading = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            os.close(self._fd)
+            raise Unwritable(error.strerror) from error
         finally:
             Path(name).unlink()
         self._buffer = bytearray()

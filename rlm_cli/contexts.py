@@ -6,9 +6,10 @@ possible: they are measured before they are read, since a list of sixty times th
 
 from __future__ import annotations
 
+import asyncio
 import heapq
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
 
 from . import prompts
 from .builder import CorpusBuilder
@@ -71,11 +72,26 @@ def spans_of(context: Context | None) -> tuple[Span, ...] | None:
     return spans if spans and len(spans) == len(parts) else None
 
 
-def corpus_of(corpus: Corpus, context: Context) -> Corpus:
-    """A corpus for a child from text that is no slice of its parent's: one document, or one a list item.
-
-    Raises `builder.Unwritable`.
+@asynccontextmanager
+async def own_corpus(corpus: Corpus, spans: Sequence[Span] | None, context: Context) -> AsyncIterator[Corpus]:
+    """The corpus of a child: its parent's where it gets slices of it, else one made of its context, for as long as it
+    lives. Raises `builder.Unwritable`.
     """
+    if spans is not None:
+        yield corpus
+        return
+    making = asyncio.ensure_future(asyncio.to_thread(_corpus_of, corpus, context))
+    try:
+        await asyncio.shield(making)
+        yield making.result()
+    finally:
+        await asyncio.wait([making])  # a thread cannot be cancelled
+        if making.exception() is None:
+            making.result().close()
+
+
+def _corpus_of(corpus: Corpus, context: Context) -> Corpus:
+    """One document, or one a list item."""
     parts = context if isinstance(context, tuple) else (context,)
     with closing(CorpusBuilder()) as builder:
         for number, part in enumerate(parts):

@@ -143,7 +143,7 @@ class Corpus:
         stop = self.chars if stop is None else min(stop, self.chars)
         if start > stop:
             return -1
-        found = self.find_bytes(needle.encode("utf-8", "replace"), self.byte_of(start), self.byte_of(stop))
+        found = self.find_bytes(needle.encode("utf-8", "surrogatepass"), self.byte_of(start), self.byte_of(stop))
         return -1 if found < 0 else self.char_of(found)
 
     def place(self, char: int) -> Place:

@@ -41,6 +41,8 @@ LANDING_SHARE = 0.10
 LANDING_SECONDS = 60.0
 """Of the run's time a tenth, at most a minute, is kept for landing."""
 
+LONGEST_GRACE_S = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
@@ -56,6 +58,11 @@ class Deadline:
             return cls(None, None)
         now = time.monotonic()
         return cls(now + timeout_s - min(timeout_s * LANDING_SHARE, LANDING_SECONDS), now + timeout_s)
+
+    @property
+    def grace(self) -> float:
+        """Seconds that a cell gets beyond an end: sub-calls are refused first, so that it can still react."""
+        return 0.0 if self.soft is None or self.hard is None else min(LONGEST_GRACE_S, (self.hard - self.soft) / 4)
 
     @property
     def is_over(self) -> bool:

@@ -101,13 +101,13 @@ class LimitReached(RlmError):
     exit_code = 6
     code = "limit"
 
-    def __init__(self, reason: str, message: str = "") -> None:
+    def __init__(self, reason: str, message: str = "", *, hint: str = "") -> None:
         flag = f"--{reason.replace('_', '-')}"
         raising = f"raise {flag}, or " if reason.startswith("max_") or reason == "timeout" else ""
         super().__init__(
             message or f"{reason.replace('_', ' ')} was reached",
-            why="--on-limit fail",
-            hint=f"{raising}leave out --on-limit fail",
+            why="" if hint else "--on-limit fail",
+            hint=hint or f"{raising}leave out --on-limit fail",
         )
         self.reason = reason
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, evidence, models, prepare, trace
+from .dispatch import Deadline
 from .errors import LimitReached, RlmError, internal
 from .events import CitationChecked, DocumentsRead, NoticeGiven, RunFinished, RunStarted
 from .fold import Standing
@@ -107,14 +108,27 @@ class _Question:
         return result
 
     async def _answer(self, ending: Ending) -> None:
-        self.models = await asyncio.to_thread(prepare.connect_models, self.job)  # the command of a key may take a while
-        self.documents = await prepare.read_documents(self.job, self.stream.emit, models.warm_up_for(self.models.all))
+        deadline = Deadline.after(self.job.settings.timeout)
+        try:
+            async with asyncio.timeout(deadline.left(landing=False)) as reading:
+                # The command of a key may take a while.
+                self.models = await asyncio.to_thread(prepare.connect_models, self.job)
+                warm_up = models.warm_up_for(self.models.all)
+                self.documents = await prepare.read_documents(self.job, self.stream.emit, warm_up)
+        except TimeoutError:
+            if not reading.expired():
+                raise
+            raise LimitReached(
+                StopReason.TIMEOUT,
+                "the time limit was reached while the documents were read",
+                hint="raise --timeout, or name fewer documents",
+            ) from None
         self.mode = prepare.choose_mode(self.job, self.documents, self.models.root)
         if self.mode == "rlm":
             self.sandbox = sandbox = prepare.open_sandbox(self.job)
             self.level = await asyncio.to_thread(lambda: sandbox.level)
         self._begin()
-        self.run = Run(self.job, self.models, self.documents, self.sandbox, self.stream)
+        self.run = Run(self.job, self.models, self.documents, self.sandbox, self.stream, deadline)
         answer = await self.run.answer(self.mode)
         if answer.partial and self.job.settings.on_limit == "fail":
             raise LimitReached(answer.stop_reason)

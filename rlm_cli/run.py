@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -31,8 +32,6 @@ from .stream import Stream
 
 USED_STEPS = (0.9, 0.75, 0.5)
 """Shares of the budget at which the root is told how much is used."""
-GRACE_S = 1.0
-"""At the time limit sub-calls are refused first, so that the cell can still react; then it is interrupted."""
 EMPTY_REPLIES = 3
 """In a row, to the one request of direct mode, before the model is given up on."""
 RUN_WIDE = frozenset({StopReason.MAX_BUDGET, StopReason.MAX_TOKENS, StopReason.MAX_SUBCALLS, StopReason.TIMEOUT})
@@ -49,6 +48,7 @@ class Run:
         documents: Documents,
         sandbox: Sandbox | None,
         stream: Stream,
+        deadline: Deadline,
     ) -> None:
         self.job = job
         self.models = models
@@ -59,13 +59,13 @@ class Run:
         self.ledger = Ledger(job.limits)
         self.dispatch = Dispatch(
             self.ledger,
-            Deadline.after(job.settings.timeout),
+            deadline,
             stream.emit,
             retries=job.settings.retries,
             request_timeout_s=job.settings.request_timeout,
         )
         self.seen = Seen(Coverage(documents.corpus), documents.corpus.lines, stream.emit)
-        # By depth: who waits for a place waits for calls of its own depth only, which wait for deeper ones at most.
+        # Children's places, by depth: who waits for one waits for calls of its own depth, and these for deeper ones.
         self._repls = defaultdict[int, asyncio.Semaphore](lambda: asyncio.Semaphore(job.settings.jobs))
         self._children: dict[str, int] = {}
         self._refused: dict[str, Refusal] = {}
@@ -79,7 +79,10 @@ class Run:
         self._fatal = asyncio.get_running_loop().create_future()
         if mode == "direct":
             return await self._direct()
-        answer = await self.call(self._root_call(), self.documents.corpus, None)
+        call = self._root_call()
+        with self._open(call.address, CallStarted(None, 0, "root", call.model, call.question, call.preview.chars)):
+            answer = await self.call(call, self.documents.corpus, None)
+            self._finished(call.address, answer)
         if not answer.partial and (limit := self.dispatch.first_hit(RUN_WIDE)) is not None:
             return replace(answer, stop_reason=limit)
         return answer
@@ -88,23 +91,13 @@ class Run:
         """One call with a REPL, root or child, from its first iteration to its answer."""
         assert self.sandbox is not None
         model = self.models.root if call.kind == "root" else self._model(call.model)
-        self._started(call, call.preview.chars)
+        repl = await self.sandbox.open(corpus, spans, lambda query: self._ask(call, corpus, query))
         try:
-            async with self._repls[call.depth]:
-                repl = await self.sandbox.open(corpus, spans, lambda query: self._ask(call, corpus, query))
-                try:
-                    self.seen.saw(call.preview.head)
-                    self.seen.saw(call.preview.tail)
-                    answer = await self._drive(call, model, repl)
-                finally:
-                    await repl.close()
-        except BaseException:
-            self._close_call(call.address, Status.FAILED, "")
-            raise
+            self.seen.saw(call.preview.head)
+            self.seen.saw(call.preview.tail)
+            return await self._drive(call, model, repl)
         finally:
-            self.ledger.close_call(call.address)
-        self._finished(call.address, answer)
-        return answer
+            await repl.close()
 
     async def _drive(self, call: Call, model: Model, repl: Repl) -> Answer:
         conversation = loop.converse(call)
@@ -142,8 +135,9 @@ class Run:
     async def _execute(self, call: Call, repl: Repl, code: str, subcalls: bool) -> Output:
         self.emit(CodeStarted(code), call.address)
         self._refused.pop(call.address, None)
-        left = self.dispatch.deadline.left(landing=not subcalls)
-        timeout = None if left is None else max(left, 0.0) + GRACE_S
+        deadline = self.dispatch.deadline
+        left = deadline.left(landing=not subcalls)
+        timeout = None if left is None else max(left, 0.0) + deadline.grace
         assert self._fatal is not None
         running = asyncio.ensure_future(repl.execute(code, subcalls=subcalls, timeout_s=timeout))
         ends: list[asyncio.Future[Any]] = [running, self._fatal]
@@ -157,7 +151,7 @@ class Run:
                 running.cancel()
                 await asyncio.wait([running])
         refused = self._refused.pop(call.address, None)
-        if refused is None and subcalls and output.answer is None and self.dispatch.deadline.is_over:
+        if refused is None and subcalls and output.answer is None and deadline.is_over:
             refused = self.dispatch.hit(OUT_OF_TIME, call.address)
         output = replace(output, refused=refused, used=next((s for s in USED_STEPS if self.ledger.used >= s), 0.0))
         self.seen.saw(output.stdout)
@@ -220,19 +214,15 @@ class Run:
             )
         messages = prompts.sub(prompt, contexts.text_of(corpus, context))
         address = self._address(parent)
-        call = CallStarted(parent.address, parent.depth + 1, "llm", model.name, prompt, len(messages[-1].content))
-        self.emit(call, address)
-        try:
+        chars = len(messages[-1].content)
+        with self._open(address, CallStarted(parent.address, parent.depth + 1, "llm", model.name, prompt, chars)):
             completion = await self.dispatch.complete(address, model, messages, "sub")
-        except BaseException as error:
-            self._close_call(address, Status.FAILED, str(error))
-            raise
-        if isinstance(completion, Refusal):
-            self._close_call(address, Status.FAILED, completion.message)
-            return self._refuse(parent, completion)
-        self.seen.saw(messages[-1].content)
-        said = reply.spoken(completion)
-        self._close_call(address, Status.COMPLETE if said else Status.FAILED, said)
+            if isinstance(completion, Refusal):
+                self._close_call(address, Status.FAILED, completion.message)
+                return self._refuse(parent, completion)
+            self.seen.saw(messages[-1].content)
+            said = reply.spoken(completion)
+            self._close_call(address, Status.COMPLETE if said else Status.FAILED, said)
         if completion.finish_reason == "length":
             self.emit(NoticeGiven("reply_cut", "a sub-call's reply was cut off by its output limit"), address)
         return said or Failed(f"{model.name} sent an empty reply")
@@ -240,31 +230,30 @@ class Run:
     async def _child(
         self, parent: Call, corpus: Corpus, model: Model, prompt: str, context: Context | None
     ) -> str | Failed:
-        """A sub-call with a REPL of its own over just the slice it was given (offsets of its parent's corpus)."""
+        """A sub-call with a REPL of its own over just what it was given: slices of its parent's corpus, or a text."""
         size, most = contexts.length(context), corpus.chars + contexts.LARGEST_TEXT
         if size > most:
             return Failed(f"the context has {size:,} characters, more than all there is: pass each slice once")
         spans = contexts.spans_of(context)
-        made: Corpus | None = None
-        if spans is None:
-            made = corpus = contexts.corpus_of(corpus, prompt if context is None else context)
-        try:
-            call = replace(
-                parent,
-                address=self._address(parent),
-                kind="rlm",
-                depth=parent.depth + 1,
-                question=prompt,
-                model=model.name,
-                preview=contexts.preview(corpus, spans, None, self.job.settings.context_memory),
-                recursive=parent.depth + 2 < self.job.settings.max_depth,
-                window_bytes=contexts.window_bytes(model),
-                landing=True,
-            )
-            answer = await self.call(call, corpus, spans)
-        finally:
-            if made is not None:
-                made.close()
+        address, depth = self._address(parent), parent.depth + 1
+        text = prompt if context is None else context
+        chars = contexts.length(text)
+        with self._open(address, CallStarted(parent.address, depth, "rlm", model.name, prompt, chars)):
+            async with self._repls[depth], contexts.own_corpus(corpus, spans, text) as own:
+                call = replace(
+                    parent,
+                    address=address,
+                    kind="rlm",
+                    depth=depth,
+                    question=prompt,
+                    model=model.name,
+                    preview=contexts.preview(own, spans, None, self.job.settings.context_memory),
+                    recursive=depth + 1 < self.job.settings.max_depth,
+                    window_bytes=contexts.window_bytes(model),
+                    landing=True,
+                )
+                answer = await self.call(call, own, spans)
+            self._finished(address, answer)
         if answer.partial and not answer.found:
             why = f"the child was stopped by {answer.stop_reason}"
             if answer.stop_reason in RUN_WIDE:
@@ -277,13 +266,9 @@ class Run:
         """One call with the whole text."""
         corpus, model = self.documents.corpus, self.models.root
         text = corpus.text(*corpus.whole)
-        self.emit(CallStarted(None, 0, "root", model.name, self.job.question, len(text)), "0")
-        try:
+        with self._open("0", CallStarted(None, 0, "root", model.name, self.job.question, len(text))):
             answer = await self._read_whole(model, prompts.direct(self.job.question, text))
-        except BaseException as error:
-            self._close_call("0", Status.FAILED, str(error))
-            raise
-        self._finished("0", answer)
+            self._finished("0", answer)
         return answer
 
     async def _read_whole(self, model: Model, messages: tuple[Message, ...]) -> Answer:
@@ -318,9 +303,17 @@ class Run:
             self._fatal.set_result(error)
         return Failed(str(error))
 
-    def _started(self, call: Call, chars: int) -> None:
-        parent = call.address.rpartition(".")[0] or None
-        self.emit(CallStarted(parent, call.depth, call.kind, call.model, call.question, chars), call.address)
+    @contextmanager
+    def _open(self, address: str, call: CallStarted) -> Iterator[None]:
+        """A call on the stream, which its body closes; one that raises has failed."""
+        self.emit(call, address)
+        try:
+            yield
+        except BaseException as error:
+            self._close_call(address, Status.FAILED, str(error))
+            raise
+        finally:
+            self.ledger.close_call(address)
 
     def _finished(self, address: str, answer: Answer) -> None:
         status = Status.PARTIAL if answer.partial else Status.COMPLETE if answer.found else Status.NOT_FOUND

@@ -333,6 +333,60 @@ def test_recursion_gives_children_a_repl_of_their_own(rlm: Rlm, write: Write, tm
     assert calls == {("0", "root"), ("0.1", "rlm"), ("0.2", "rlm"), ("0.1.1", "llm"), ("0.2.1", "llm")}
 
 
+def test_many_children_share_what_there_is_to_open(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """Contexts that are no slices become files; they are made one after the other, as children get their turn."""
+    write("a.txt", ACME)
+
+    def answer(request: dict[str, Any]) -> str:
+        if 'original query: "Q?"' in str(request["messages"][1]["content"]):
+            return block(
+                "import json\ntexts = ['', 'ab', ['a', 'bc'], None] + ['x' * n for n in range(60)]\n"
+                "FINAL([int(n) for n in rlm_query_batched(['count'] * len(texts), texts)])"
+            )
+        return block("FINAL(sum(d.chars for d in docs))")
+
+    with ScriptedServer(answer) as server:
+        command = [
+            "sh", "-c", 'ulimit -n 64; exec "$0" "$@"', str(BIN), "ask", "-m", "openai/scripted", "--max-budget", "none",
+            "--mode", "rlm", "--max-depth", "2", "-j", "4", "--json", "Q?", "docs",
+        ]  # fmt: skip
+        env = rlm.environ(server.env | {"HOME": str(rlm.home)})
+        ran = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, timeout=60, check=False, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(result_of(ran.stdout)["answer"]) == [0, 3, 5, 6, 0, *(n + 1 for n in range(1, 60))]
+
+
+def test_a_limit_that_a_child_met_is_told(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """Where a grandchild was refused, the answer is partial, however its parents made do."""
+    write("a.txt", ACME)
+
+    def answer(request: dict[str, Any]) -> str:
+        if 'original query: "Q?"' in str(request["messages"][1]["content"]):
+            return block("FINAL(rlm_query('count', context[:50]))")
+        if "The work ends here" in str(request["messages"][-1]["content"]):
+            return block("FINAL('some')")
+        return block("llm_query('a')")
+
+    with ScriptedServer(answer) as server:
+        code, out, err = ask(
+            rlm,
+            server,
+            "--mode",
+            "rlm",
+            "--max-depth",
+            "2",
+            "--max-subcalls",
+            "1",
+            "--json",
+            "Q?",
+            "docs",
+            cwd=tmp_path,
+        )
+    result = result_of(out)
+    assert (code, result["status"], result["stop_reason"]) == (6, "partial", "max_subcalls"), err
+    assert result["answer"].endswith("some")
+
+
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
@@ -381,6 +435,23 @@ def test_the_time_limit_lands_too(rlm: Rlm, write: Write, tmp_path: Path) -> Non
         code, out, err = ask(rlm, server, "--mode", "rlm", "--timeout", "12s", "Q?", "docs", cwd=tmp_path)
     assert (code, out) == (6, "In time\n"), err
     assert "timeout" in err
+
+
+def test_the_time_limit_is_for_reading_too(rlm: Rlm) -> None:
+    """A pipe that never ends, as of `journalctl -f`: exit 6 in time, and nothing was asked."""
+    command = [str(BIN), "ask", "-m", "openai/scripted", "--timeout", "2s", "--json", "Q?"]
+    with ScriptedServer([]) as server:
+        env = rlm.environ(server.env | {"HOME": str(rlm.home)})
+        with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+            assert running.stdin is not None
+            assert running.stdout is not None
+            running.stdin.write("one line\n")
+            running.stdin.flush()
+            result = result_of(running.stdout.read())
+            assert running.wait(timeout=20) == 6
+    assert (result["status"], result["stop_reason"], result["answer"]) == ("partial", "timeout", None)
+    assert "documents were read" in result["error"]["message"]
+    assert not server.requests
 
 
 def test_the_budget_holds_over_the_whole_tree(rlm: Rlm, write: Write, tmp_path: Path) -> None:

@@ -175,6 +175,21 @@ def test_patterns_see_across_windows() -> None:
             assert [m.span() for m in text.finditer(pattern)] == [m.span() for m in re.finditer(pattern, plain)]
         assert text.count("d w") == plain.count("d w")
         assert text.splitlines()[3] == plain.splitlines()[3]
+        for long in (plain[5:1_500_000], plain[:1_500_000] + "x"):  # longer than a window
+            assert (text.count(long), text.find(long), text.rfind(long)) == (
+                plain.count(long), plain.find(long), plain.rfind(long),
+            )  # fmt: skip
+
+
+def test_what_a_corpus_cannot_hold_is_not_in_it() -> None:
+    """A lone surrogate is no question mark; a range that ends before it begins holds no match."""
+    with corpus_of("who?\n") as corpus:
+        text = lazy.Text(corpus, [corpus.whole])
+        assert "\ud800" not in text
+        assert text.count("\ud800") == 0
+        assert text.rfind("\ud800") == corpus.find("\ud800") == -1
+        assert lazy.re.compile("").match(text, 3, 2) is None
+        assert lazy.re.compile("").match(text, 3, 3).span() == (3, 3)
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,15 @@ def test_answers_are_handed_over_by_value(corpus: Corpus) -> None:
         assert output.answer.quotes == quotes, code
 
 
+def test_what_is_too_large_to_hand_over_is_said(corpus: Corpus) -> None:
+    """It costs the cell and not the REPL."""
+    first, refused, last = run(corpus, "kept = 1", "FINAL(1, quotes=[('p' * 5_000_000, 'x')])", "kept")
+    assert first.error is None
+    assert "too large" in (refused.error or "")
+    assert refused.lost is None
+    assert last.stdout == "1\n"
+
+
 def test_an_empty_answer_is_none(corpus: Corpus) -> None:
     """FINAL('') says how to say that there is none."""
     refused, _ = run(corpus, "FINAL('  ')", "1")

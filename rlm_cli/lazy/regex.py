@@ -76,7 +76,11 @@ class Pattern:
     def match(self, string: str | Text, pos: int = 0, endpos: int | None = None) -> Any:
         if not isinstance(string, Text):
             return self._pattern.match(string, pos, len(string) if endpos is None else endpos)
-        low, high = max(pos - BEHIND, 0), min(len(string) if endpos is None else endpos, pos + WINDOW + AHEAD)
+        size = len(string) if endpos is None else max(min(endpos, len(string)), 0)
+        pos = max(pos, 0)
+        if pos > size:
+            return None
+        low, high = max(pos - BEHIND, 0), min(size, pos + WINDOW + AHEAD)
         match = self._pattern.match(string._take(low, high), pos - low)
         return match and Match(match, low, string)
 

@@ -90,14 +90,14 @@ class Text:
         low, high = self._range(start, stop)
         if low > high:
             return -1
-        found = self._find(sub.encode("utf-8", "replace"), self._byte_of(low), self._byte_of(high))
+        found = self._find(_needle(sub), self._byte_of(low), self._byte_of(high))
         return -1 if found < 0 else self._char_of(found)
 
     def rfind(self, sub: str, start: int | None = None, stop: int | None = None) -> int:
         low, high = self._range(start, stop)
         if low > high:
             return -1
-        needle = sub.encode("utf-8", "replace")
+        needle = _needle(sub)
         first, last = self._byte_of(low), self._byte_of(high)
         while True:
             at = max(first, last - WINDOW - len(needle))
@@ -124,10 +124,10 @@ class Text:
         low, high = self._range(start, stop)
         if not sub:
             return high - low + 1 if low <= high else 0
-        needle = sub.encode("utf-8", "replace")
+        needle = _needle(sub)
         at, last, total = self._byte_of(low), self._byte_of(high), 0
         # Where a part can overlap the next (as in "aa"), counting has to go on exactly behind the last one counted.
-        overlaps = any(needle.startswith(needle[shift:]) for shift in range(1, len(needle)))
+        overlaps = len(needle) > 1_000 or any(needle.startswith(needle[shift:]) for shift in range(1, len(needle)))
         while at < last:
             data = self._read(at, min(at + WINDOW + len(needle), last))
             if overlaps:
@@ -294,13 +294,18 @@ class Text:
             yield end
 
     def _split(self, sep: str) -> Iterator[str | Text]:
-        needle = sep.encode("utf-8", "replace")
+        needle = _needle(sep)
         low = char = 0
         while (found := self._find(needle, low, self._bytes[-1])) >= 0:
             stop = self._char_of(found)
             yield self._part(char, stop)
             low, char = found + len(needle), stop + len(sep)
         yield self._part(char, len(self))
+
+
+def _needle(text: str) -> bytes:
+    """What to look for; a lone surrogate is found nowhere, for the corpus has none."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def refuse(what: str, instead: str) -> NoReturn:

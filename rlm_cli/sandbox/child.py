@@ -72,8 +72,16 @@ class Child:
 
     def __init__(self, corpus_fd: int | None) -> None:
         """Start it. Raises `SandboxError`."""
-        host, guest = socket.socketpair()
-        pipe_out, pipe_in = os.pipe()
+        try:
+            host, guest = socket.socketpair()
+        except OSError as problem:
+            raise _unstarted(problem) from None
+        try:
+            pipe_out, pipe_in = os.pipe()
+        except OSError as problem:
+            host.close()
+            guest.close()
+            raise _unstarted(problem) from None
         program = str(Path(__file__).with_name("guest.py"))
         command = [sys.executable, "-s", "-P", "-S", program, str(guest.fileno()), str(os.getpid())]
         try:
@@ -90,7 +98,7 @@ class Child:
         except OSError as problem:
             host.close()
             os.close(pipe_out)
-            raise SandboxError("the REPL's process cannot be started", why=str(problem)) from None
+            raise _unstarted(problem) from None
         finally:
             guest.close()
             os.close(pipe_in)
@@ -138,6 +146,10 @@ class Child:
         if code < 0:
             return _SIGNALS.get(signal.Signals(-code), f"it was ended by signal {-code}")
         return "its memory was full" if code == 3 else f"it ended itself (exit code {code})"
+
+
+def _unstarted(problem: OSError) -> SandboxError:
+    return SandboxError("the REPL's process cannot be started", why=problem.strerror or str(problem))
 
 
 def opening(confinement: Confinement, corpus_fd: int | None, spans: Sequence[Span] | None) -> bytes:

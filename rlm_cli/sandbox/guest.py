@@ -148,6 +148,7 @@ def _lock(link: Link, settings: dict[str, Any], parent: int, harden: Any) -> Non
 
 def _serve(link: Link, repl: Any, subcalls: Any) -> None:
     """Cells, one after the other, until the host is gone."""
+    from rlm_cli.sandbox import wire
     from rlm_cli.sandbox.repl import OutOfMemory
 
     while True:
@@ -162,7 +163,11 @@ def _serve(link: Link, repl: Any, subcalls: Any) -> None:
                 "quotes": done.quotes,
                 "held": done.held,
             }
-            link.send("done", fields, (done.stdout, done.error, done.answer, done.draft))
+            try:
+                link.send("done", fields, (done.stdout, done.error, done.answer, done.draft))
+            except wire.Violation as problem:
+                fields |= {"omitted": 0, "variables": [], "quotes": [], "held": False}
+                link.send("done", fields, ("", f"what this cell hands over is too large: {problem}", "", ""))
         except (OutOfMemory, MemoryError):
             os._exit(3)
 
