@@ -17,6 +17,8 @@ from .ledger import Usage
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
+    """The run is going to spend. `models`: root, sub; `sandbox`: name, level; `limits` as in the result."""
+
     type: ClassVar[str] = "run.started"
     question: str
     sources: tuple[str, ...]
@@ -30,7 +32,10 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Progress of reading the sources: totals so far, and what is being read now. Never written to a trace."""
+    """Progress of reading the sources: totals so far, and what is being read now. Never written to a trace.
+
+    `bytes` of the sources, not of their text.
+    """
 
     type: ClassVar[str] = "reading"
     files: int
@@ -41,6 +46,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class CorpusLoaded:
+    """What was read. `sha256` of the whole text, hex; `tokens` an estimate; `excluded` rule → number of files;
+    `skipped` [{"path", "reason"}].
+    """
+
     type: ClassVar[str] = "corpus.loaded"
     sha256: str
     files: int
@@ -62,6 +71,8 @@ class DocumentsRead:
 
 @dataclass(frozen=True, slots=True)
 class CallStarted:
+    """A call, at the address of its envelope (`0`, `0.2`). Depth 0 is the root. `context_chars`: what it was given."""
+
     type: ClassVar[str] = "call.started"
     parent: str | None
     depth: int
@@ -74,12 +85,16 @@ class CallStarted:
 
 @dataclass(frozen=True, slots=True)
 class IterationStarted:
+    """The root, or a child with a REPL, is asked for its `n`-th reply, from 1."""
+
     type: ClassVar[str] = "iteration.started"
     n: int
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionStarted:
+    """A request goes out, or waits to. `reserved_usd`: its ceiling in the ledger, None where no price is known."""
+
     type: ClassVar[str] = "completion.started"
     messages: tuple[dict[str, str], ...]
     """{"role", "content"}; the trace stores long contents once, as blobs."""
@@ -92,7 +107,10 @@ class CompletionStarted:
 
 @dataclass(frozen=True, slots=True)
 class CompletionFinished:
-    """A reply, or the failure of a request after its retries (`error` set, `text` empty)."""
+    """A reply, or the failure of a request after its retries (`error` set, `text` empty).
+
+    `cost_usd` None = no price is known; `cached`: the reply came from our own cache; `duration_s` with all retries.
+    """
 
     type: ClassVar[str] = "completion.finished"
     request: str
@@ -114,12 +132,16 @@ class CompletionFinished:
 
 @dataclass(frozen=True, slots=True)
 class CodeStarted:
+    """A cell begins to run."""
+
     type: ClassVar[str] = "code.started"
     code: str
 
 
 @dataclass(frozen=True, slots=True)
 class CodeFinished:
+    """A cell has ended. `stdout` head and tail, `omitted_chars` between them; `final`: it handed over the answer."""
+
     type: ClassVar[str] = "code.finished"
     stdout: str
     omitted_chars: int
@@ -130,6 +152,8 @@ class CodeFinished:
 
 @dataclass(frozen=True, slots=True)
 class NoticeGiven:
+    """Something the user should know. `code`: a stable word for programs; `message`: one line."""
+
     type: ClassVar[str] = "notice"
     code: str
     message: str
@@ -137,6 +161,9 @@ class NoticeGiven:
 
 @dataclass(frozen=True, slots=True)
 class LimitHit:
+    """A limit refused something, told once. `limit` is a `StopReason`; `value` and `max` in its unit (USD, tokens,
+    calls, iterations, seconds)."""
+
     type: ClassVar[str] = "limit.reached"
     limit: str
     value: float
@@ -145,6 +172,8 @@ class LimitHit:
 
 @dataclass(frozen=True, slots=True)
 class CallFinished:
+    """A call has ended; `answer` as text, of a failed one why."""
+
     type: ClassVar[str] = "call.finished"
     status: str
     """complete, partial, not_found or failed"""
@@ -156,6 +185,8 @@ class CallFinished:
 
 @dataclass(frozen=True, slots=True)
 class CitationChecked:
+    """A quote was looked up: `located` as `result.Located`; `lines` first and last, from 1; None where unknown."""
+
     type: ClassVar[str] = "citation.checked"
     n: int
     quote: str
@@ -177,6 +208,8 @@ class CoverageGrew:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
+    """The end; `result` is the object of `--json` (`rlm.result/1`)."""
+
     type: ClassVar[str] = "run.finished"
     result: dict[str, Any]
 

@@ -139,9 +139,11 @@ class Amount:
         return Amount(self.usd - other.usd, self.tokens - other.tokens)
 
     def floor(self) -> Amount:
+        """Nothing below zero."""
         return Amount(max(self.usd, 0.0), max(self.tokens, 0))
 
     def least(self, other: Amount) -> Amount:
+        """The smaller of each."""
         return Amount(min(self.usd, other.usd), min(self.tokens, other.tokens))
 
 
@@ -161,6 +163,7 @@ class Need:
     landing: bool = False
 
     def ceiling(self, output: int) -> Amount:
+        """What the request costs at most with `output` tokens of reply, at the dearest price of its input."""
         usd = 0.0
         if self.price is not None:
             usd = (self.input_tokens * self.price.input_ceiling + output * self.price.output) / 1e6

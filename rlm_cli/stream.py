@@ -27,9 +27,11 @@ class Stream:
 
     @property
     def seconds(self) -> float:
+        """Since the start."""
         return time.monotonic() - self._started
 
     def emit(self, event: Event, call: str | None = None) -> None:
+        """Put an event on the stream under the address of its call. A sink that breaks is told of; never raises."""
         written = self.trace.write(event, call, self.seconds)
         self.state.apply(written.stamped)
         for reader in self._readers:

@@ -107,6 +107,7 @@ def provider(name: str) -> Provider | None:
 
 
 def near_providers(name: str) -> list[str]:
+    """Providers that a misspelled name may mean, the likeliest first."""
     return _near(name, {p.name for p in PROVIDERS} | _litellm_providers())
 
 

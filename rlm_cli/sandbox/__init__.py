@@ -74,7 +74,7 @@ class Sandbox(Protocol):
         ...
 
     async def open(self, corpus: Corpus, spans: Sequence[Span] | None, ask: Ask) -> Repl:
-        """Start a session over the whole corpus (`spans` None) or over slices of it."""
+        """Start a session over the whole corpus (`spans` None) or over slices of it. Raises `SandboxError`."""
         ...
 
     async def close(self) -> None:
