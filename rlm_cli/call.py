@@ -102,7 +102,8 @@ class Call:
 
     `address` is `0` for the root, `0.3` for its third child. `sub_chars`: characters a sub-prompt should have at most.
     `recursive`: `rlm_query` opens a REPL for the child; else it is `llm_query`. `window_bytes`: what a request may
-    have; the history is shortened to it. `landing`: False stops empty-handed at a limit.
+    have; the history is shortened to it. `landing`: False stops empty-handed at a limit. `asks_of_itself`: the question
+    is the context too.
     """
 
     address: str
@@ -118,6 +119,7 @@ class Call:
     max_subcalls: int = 200
     """Of the whole tree of calls."""
     landing: bool = True
+    asks_of_itself: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +147,14 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """Effect: ask the call's model. Sent back: `Completion`, or `Refusal`."""
+    """Effect: ask the call's model. Sent back: `Completion`, or `Refusal`.
+
+    `iteration`: its number, from 1; the same again when a request that was too long is made shorter, 0 for a landing.
+    """
 
     messages: tuple[Message, ...]
     purpose: Purpose
+    iteration: int = 0
 
 
 @dataclass(frozen=True, slots=True)

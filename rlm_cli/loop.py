@@ -11,43 +11,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from . import prompts, reply
 from .call import Call, Complete, Completion, Execute, Handover, Message, Output, Turn
-from .errors import LimitReached, ModelError, RlmError
+from .errors import ModelError, RlmError
 from .ledger import Refusal, StopReason
 from .result import Answer
 
 Conversation = Generator[Complete | Execute, Completion | Refusal | Output, Answer]
 
-LANDING_SHRINKS = (1, 4, 16)
-"""By how much the history of a landing is shortened until its price is there."""
-LEAST_WINDOW = 4_000
-"""Bytes; a model that finds this too long has no use for us."""
+SHRINKS = tuple(2**n for n in range(9))
+"""By how much the window is taken to be smaller, one after the other, when a request is refused for its length."""
+MONEY = (StopReason.MAX_BUDGET, StopReason.MAX_TOKENS)
+"""Limits that a shorter request may keep."""
 NUDGES = 3
 """Replies in a row that hold nothing to run before the call lands."""
+NO_PROGRESS = Refusal(StopReason.NO_PROGRESS, f"{NUDGES + 1} replies in a row held no code and no answer")
+
+
+def out_of_iterations(call: Call) -> Refusal:
+    """Why a call lands that has used up its iterations."""
+    plural = "" if call.max_iterations == 1 else "s"
+    return Refusal(StopReason.MAX_ITERATIONS, f"the limit of {call.max_iterations} iteration{plural} is reached")
 
 
 def converse(call: Call) -> Conversation:
-    """Drive one call to its answer.
-
-    Raises `LimitReached` when a limit ends it and `call.landing` is off.
-    """
+    """Drive one call to its answer. With `call.landing` off, a limit ends it without one: its value is None."""
     trajectory: tuple[Turn, ...] = ()
     held: Answer | None = None
     idle = 0
-    stop = Refusal(StopReason.MAX_ITERATIONS, f"the limit of {call.max_iterations} iterations is reached")
-    for _ in range(call.max_iterations):
+    stop = out_of_iterations(call)
+    for iteration in range(1, call.max_iterations + 1):
         try:
-            completion = yield from _complete(Complete(prompts.turn(call, trajectory), "iteration"))
-        except RlmError as error:
+            asked = yield from _ask(call, iteration, partial(prompts.turn, trajectory=trajectory))
+        except RlmError:
             if held is not None:
                 return held  # an answer that was reached is never thrown away
-            if not (isinstance(error, ModelError) and error.too_long) or call.window_bytes < LEAST_WINDOW:
-                raise
-            call = replace(call, window_bytes=call.window_bytes // 2)
-            continue
+            raise
+        call, completion = asked
         if isinstance(completion, Refusal):
             stop = completion
             break
@@ -66,12 +69,12 @@ def converse(call: Call) -> Conversation:
                 stop = output.refused
                 break
         elif (idle := idle + 1) > NUDGES:
-            stop = Refusal(StopReason.NO_PROGRESS, f"{idle} replies in a row held no code and no answer")
+            stop = NO_PROGRESS
             break
     if held is not None:
         return held
     if not call.landing:
-        raise LimitReached(stop.reason, stop.message)
+        return Answer(None, (), stop.reason)
     return (yield from land(call, trajectory, stop))
 
 
@@ -81,7 +84,7 @@ def land(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> Conversatio
     Code first, because variables hold more than a model can retype (typing an answer from memory is the failure of
     the paper's E.2).
     """
-    completion = yield from _ask_to_land(call, lambda smaller: prompts.landing_code(smaller, trajectory, stop))
+    completion = yield from _ask_to_land(call, partial(prompts.landing_code, trajectory=trajectory, stop=stop))
     if completion is not None:
         parsed = reply.read(completion)
         if parsed.answer is not None:
@@ -92,35 +95,53 @@ def land(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> Conversatio
             handed = output.answer or output.held
             if handed is not None:
                 return _handed_over(handed, output.refused, stop.reason)
-        completion = yield from _ask_to_land(call, lambda smaller: prompts.landing_words(smaller, trajectory, stop))
+        completion = yield from _ask_to_land(call, partial(prompts.landing_words, trajectory=trajectory, stop=stop))
         if completion is not None and reply.spoken(completion):
             said = reply.closing(completion, [entry.path for entry in call.preview.entries])
-            return Answer(said.value, said.quotes, stop.reason)
+            if said is not None:
+                return Answer(said.value, said.quotes, stop.reason)
     return _left_over(trajectory, stop.reason)
 
 
 def _ask_to_land(
-    call: Call, messages: Callable[[Call], tuple[Message, ...]]
+    call: Call, write: Callable[[Call], tuple[Message, ...]]
 ) -> Generator[Complete, Any, Completion | None]:
-    """A request of the landing, with less history where there is no money for all of it. One that fails, or comes too
-    late, is as good as one that was refused."""
+    """A request of the landing. One that fails, or comes too late, is as good as one that was refused."""
+    try:
+        _, completion = yield from _ask(call, 0, write)
+    except ModelError:
+        return None
+    return completion if isinstance(completion, Completion) else None
+
+
+def _ask(
+    call: Call, iteration: int, write: Callable[[Call], tuple[Message, ...]]
+) -> Generator[Complete, Any, tuple[Call, Completion | Refusal]]:
+    """Send what `write` makes of the call, with less and less history while it is too long for the model, or, in a
+    landing, for the money that is left. Returns the call with the window that was found, and what came."""
     asked: tuple[Message, ...] = ()
-    for shrink in LANDING_SHRINKS:
-        shorter = messages(replace(call, window_bytes=call.window_bytes // shrink))
-        if shorter == asked:
+    outcome: Refusal | ModelError | None = None
+    for shrink in SHRINKS:
+        here = replace(call, window_bytes=call.window_bytes // shrink)
+        messages = write(here)
+        if messages == asked:
             continue
-        asked = shorter
+        asked = messages
         try:
-            completion = yield from _complete(Complete(asked, "landing"))
+            sent = yield Complete(messages, "iteration" if iteration else "landing", iteration)
         except ModelError as error:
-            if error.too_long:
-                continue
-            return None
-        if isinstance(completion, Completion):
-            return completion
-        if completion.reason not in (StopReason.MAX_BUDGET, StopReason.MAX_TOKENS):
-            return None
-    return None
+            if not error.too_long:
+                raise
+            outcome = error
+            continue
+        assert isinstance(sent, (Completion, Refusal))
+        if isinstance(sent, Completion) or iteration or sent.reason not in MONEY:
+            return here, sent
+        outcome = sent
+    if isinstance(outcome, ModelError):
+        raise outcome
+    assert outcome is not None
+    return call, outcome
 
 
 def _without_draft(trajectory: tuple[Turn, ...], output: Output | None) -> tuple[Turn, ...]:
@@ -148,12 +169,6 @@ def _left_over(trajectory: tuple[Turn, ...], reason: StopReason) -> Answer:
         return Answer(draft, (), reason)
     printed = next((output.stdout for output in outputs if output.stdout.strip()), None)
     return Answer(f"No answer was handed over. The last output was:\n{printed}" if printed else None, (), reason)
-
-
-def _complete(effect: Complete) -> Generator[Complete, Any, Completion | Refusal]:
-    completion = yield effect
-    assert isinstance(completion, (Completion, Refusal))
-    return completion
 
 
 def _execute(effect: Execute) -> Generator[Execute, Any, Output]:

@@ -22,8 +22,12 @@ SHOWN_EDGE = 1_000
 """Characters of the context's head and of its tail in the first message."""
 OPENING_SHARE, LEAST_ENTRIES = 0.6, 5
 """Of the window, for system and first message; documents that are listed in any case."""
-LEAST_SHOWN = 1_000
-"""Bytes of the newest output that are shown however small the window is."""
+LEAST_HISTORY = 4_000
+"""Bytes that must be left for the history, or a model has no use for a REPL."""
+LEFT_OUT_NOTE = 100
+"""Bytes kept for the line that says how many turns are not shown."""
+LONGEST_QUESTION = 20_000
+"""Bytes of a question that is its own context: it is shown in part."""
 OLD_OUTPUT = 300
 """Characters that remain of an old output once the history nears the window."""
 QUERY_MARK = "original query: "
@@ -108,6 +112,9 @@ _NUDGES = {
     "no code": "Your reply held no code block, so nothing ran.",
 }
 _CUT = "\n[... cut to fit the window: print less ...]\n"
+NOTHING_FOUND = "(nothing found)"
+"""What a parent reads when its child handed over None."""
+_CUT_QUESTION = "\n[... the middle is left out here: `context` holds all of it ...]\n"
 _NEXT = (
     "Reply with one ```repl block. If the answer is known, hand it over there:"
     ' FINAL("…", quotes=[("path", words copied from it)]).'
@@ -116,9 +123,12 @@ _NEXT = (
 
 def turn(call: Call, trajectory: tuple[Turn, ...]) -> tuple[Message, ...]:
     """The messages for the next iteration: system, question with manifest, then as much of the history as fits."""
-    opening = _opening(call)
-    room = call.window_bytes - sum(_size(message.content) for message in opening)
-    return (*opening, *_history(call, trajectory, room))
+    return _turn(call, trajectory, "")
+
+
+def lacking(call: Call) -> int:
+    """Bytes by which the window of the call's model is too small for its first message and some history; 0 = none."""
+    return max(_opening_size(_opening(call)) + LEAST_HISTORY - call.window_bytes, 0)
 
 
 def landing_code(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> tuple[Message, ...]:
@@ -128,7 +138,7 @@ def landing_code(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> tup
         " Write one last ```repl block that hands over the best answer your variables and the documents support:"
         ' FINAL(answer, quotes=[("path", words copied from it)]). Say in the answer what is missing.'
     )
-    return _with_request(call, trajectory, request)
+    return _turn(call, trajectory, request)
 
 
 def landing_words(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> tuple[Message, ...]:
@@ -138,7 +148,7 @@ def landing_words(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> tu
         " say what is missing. After the answer, one line `> path: words copied from it` for each statement you can"
         " support. If nothing above answers the question, reply NOT FOUND."
     )
-    return _with_request(call, trajectory, request)
+    return _turn(call, trajectory, request)
 
 
 def direct(question: str, text: str) -> tuple[Message, ...]:
@@ -159,11 +169,30 @@ def sub(prompt: str, context: str | None) -> tuple[Message, ...]:
     return (Message("user", prompt if not context else f"{context}\n\n{prompt}"),)
 
 
+def partial_child(reason: str) -> str:
+    """The line before a child's value when a limit cut its work short: the parent must know."""
+    return f"(partial: the child was stopped by {reason})"
+
+
 def question_of(text: str) -> str | None:
     """The question in a first user message, by its mark; None when the message has none."""
     mark = f'{QUERY_MARK}"'
     start = text.rfind(mark)
     return text[start + len(mark) : text.rindex('"')] if start >= 0 else None
+
+
+def _turn(call: Call, trajectory: tuple[Turn, ...], request: str) -> tuple[Message, ...]:
+    """Opening and history, with `request` at the end of the last user message: some providers refuse two in a row."""
+    opening = _opening(call)
+    room = call.window_bytes - _opening_size(opening) - _size(request)
+    messages = (*opening, *_history(call, trajectory, room))
+    if not request:
+        return messages
+    return (*messages[:-1], Message("user", f"{messages[-1].content}\n\n{request}"))
+
+
+def _opening_size(opening: tuple[Message, ...]) -> int:
+    return sum(_size(message.content) for message in opening)
 
 
 def _opening(call: Call) -> tuple[Message, ...]:
@@ -212,31 +241,38 @@ def _first(call: Call, preview: Preview, listed: int) -> str:
     parts.append(f"\nThe context begins:\n<<<\n{preview.head}\n>>>")
     if preview.tail:
         parts.append(f"and ends:\n<<<\n{preview.tail}\n>>>")
-    parts.append(f'\nAnswer this with the REPL, {QUERY_MARK}"{call.question}"')
+    question = call.question
+    if call.asks_of_itself:
+        question = _cut(question, LONGEST_QUESTION, _CUT_QUESTION)
+    parts.append(f'\nAnswer this with the REPL, {QUERY_MARK}"{question}"')
     return "\n".join(parts)
 
 
 def _history(call: Call, trajectory: tuple[Turn, ...], room: int) -> list[Message]:
-    """The turns so far in `room` bytes: old outputs are shortened, then old turns left out, then the newest output cut."""
-    turns = [[turn.reply.kept or "(empty reply)", _feedback(turn, n + 1, call)] for n, turn in enumerate(trajectory)]
-
-    def excess() -> int:
-        return sum(_size(text) for turn in turns for text in turn) - room
-
-    for turn in turns[:-1]:
-        if excess() <= 0:
+    """The turns so far in `room` bytes: no text takes more than half of it; where they are too long together, old
+    outputs are shortened, then old turns left out."""
+    room -= LEFT_OUT_NOTE
+    turns = []
+    for n, turn in enumerate(trajectory, 1):
+        said = _cut(turn.reply.kept or "(empty reply)", room // 2)
+        turns.append((said, _cut(_feedback(turn, n, call), room // 2)))
+    excess = sum(_size(said) + _size(told) for said, told in turns) - room
+    for n, (said, told) in enumerate(turns[:-1]):
+        if excess <= 0:
             break
-        turn[1] = _shortened(turn[1])
+        turns[n] = said, _shortened(told)
+        excess -= _size(told) - _size(turns[n][1])
     left_out = 0
-    while len(turns) > 1 and excess() > 0:
-        del turns[0]
+    while excess > 0 and left_out < len(turns) - 1:
+        excess -= sum(map(_size, turns[left_out]))
         left_out += 1
-    if turns and excess() > 0:
-        turns[-1][1] = _cut(turns[-1][1], _size(turns[-1][1]) - excess())
     if left_out:
-        told = f"({_count(left_out, 'earlier turn')} left out here; your variables hold their values)"
-        turns[-1][1] = f"{told}\n{turns[-1][1]}"
-    return [message for said, told in turns for message in (Message("assistant", said), Message("user", told))]
+        said, told = turns[-1]
+        note = f"({_count(left_out, 'earlier turn')} left out here; your variables hold their values)"
+        turns[-1] = said, f"{note}\n{told}"
+    return [
+        message for said, told in turns[left_out:] for message in (Message("assistant", said), Message("user", told))
+    ]
 
 
 def _shortened(text: str) -> str:
@@ -245,26 +281,19 @@ def _shortened(text: str) -> str:
     return f"{text[:OLD_OUTPUT]}\n… (old output, {len(text):,} characters; your variables still hold their values)"
 
 
-def _cut(text: str, size: int) -> str:
-    """Head and tail of `text` in about `size` bytes, never less than `LEAST_SHOWN`."""
+def _cut(text: str, size: int, mark: str = _CUT) -> str:
+    """Head and tail of `text` in `size` bytes, with a mark between them."""
     data = text.encode("utf-8", "replace")
-    half = max(size - len(_CUT), LEAST_SHOWN) // 2
-    if len(data) <= 2 * half:
+    if len(data) <= size:
         return text
-    head, tail = data[:half].decode("utf-8", "ignore"), data[-half:].decode("utf-8", "ignore")
-    return head + _CUT + tail
+    half = max(size - len(mark), 0) // 2
+    head, tail = data[:half].decode("utf-8", "ignore"), data[len(data) - half :].decode("utf-8", "ignore")
+    return head + mark + tail
 
 
 def _size(text: str) -> int:
     """Bytes: a token takes three or more of them in most languages, while it may be one character in some."""
     return len(text.encode("utf-8", "replace"))
-
-
-def _with_request(call: Call, trajectory: tuple[Turn, ...], request: str) -> tuple[Message, ...]:
-    """The history with `request` at the end of its last user message: some providers refuse two in a row."""
-    messages = turn(call, trajectory)
-    last = messages[-1]
-    return (*messages[:-1], Message("user", f"{last.content}\n\n{request}"))
 
 
 def _feedback(turn: Turn, iteration: int, call: Call) -> str:
@@ -304,12 +333,3 @@ def _turn_line(used: float, iteration: int, of: int) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-NOTHING_FOUND = "(nothing found)"
-"""What a parent reads when its child handed over None."""
-
-
-def partial_child(reason: str) -> str:
-    """The line before a child's value when a limit cut its work short: the parent must know."""
-    return f"(partial: the child was stopped by {reason})"

@@ -16,10 +16,10 @@ from typing import Any
 
 from . import contexts, loop, prompts, reply
 from .builder import Unwritable
-from .call import Call, Complete, Completion, Execute, Message, Output
+from .call import Call, Complete, Completion, Execute, Message, Output, Purpose
 from .corpus import Corpus
 from .dispatch import OUT_OF_TIME, Deadline, Dispatch
-from .errors import ConfigError, LimitReached, ModelError, RlmError
+from .errors import ConfigError, ModelError, RlmError
 from .events import CallFinished, CallStarted, CodeFinished, CodeStarted, IterationStarted, NoticeGiven
 from .evidence import Coverage
 from .ledger import Ledger, Refusal, StopReason
@@ -71,15 +71,15 @@ class Run:
         self._refused: dict[str, Refusal] = {}
         self._fatal: asyncio.Future[RlmError] | None = None
 
-    async def answer(self, mode: str) -> Answer:
-        """The root's answer; partial if a limit refused anything on the way to it, in a child too.
+    async def answer(self, call: Call | None) -> Answer:
+        """The answer of the root's call, or of one request with the whole text (None); partial if a limit refused
+        anything on the way to it, in a child too.
 
         Raises `RlmError` where the run cannot go on.
         """
         self._fatal = asyncio.get_running_loop().create_future()
-        if mode == "direct":
+        if call is None:
             return await self._direct()
-        call = self._root_call()
         with self._open(call.address, CallStarted(None, 0, "root", call.model, call.question, call.preview.chars)):
             answer = await self.call(call, self.documents.corpus, None)
             self._finished(call.address, answer)
@@ -104,33 +104,43 @@ class Run:
         effect = next(conversation)
         iteration = 0
         failure: RlmError | None = None
+        while True:
+            match effect:
+                case Complete(messages, purpose, number):
+                    if number > iteration:
+                        iteration = number
+                        self.emit(IterationStarted(iteration), call.address)
+                    sent: Completion | Refusal | Output | RlmError = await self._complete(
+                        call, model, messages, purpose
+                    )
+                case Execute(code, subcalls):
+                    sent = await self._execute(call, repl, code, subcalls)
+            try:
+                if isinstance(sent, RlmError):
+                    failure = sent
+                    effect = conversation.throw(sent)
+                else:
+                    failure = None
+                    effect = conversation.send(sent)
+            except StopIteration as stop:
+                answer: Answer = stop.value
+                break
+        if failure is not None:
+            told = f"the answer is what there was before the model failed: {failure}"
+            self.emit(NoticeGiven("answer_kept", told), call.address)
+        own = {StopReason.MAX_ITERATIONS: loop.out_of_iterations(call), StopReason.NO_PROGRESS: loop.NO_PROGRESS}
+        if answer.stop_reason in own:
+            self.dispatch.hit(own[answer.stop_reason], call.address)
+        return answer
+
+    async def _complete(
+        self, call: Call, model: Model, messages: tuple[Message, ...], purpose: Purpose
+    ) -> Completion | Refusal | RlmError:
+        """One reply; a failure is for the loop, which may have an answer already."""
         try:
-            while True:
-                match effect:
-                    case Complete(messages, purpose):
-                        if purpose == "iteration":
-                            iteration += 1
-                            self.emit(IterationStarted(iteration), call.address)
-                        try:
-                            sent: Completion | Refusal | Output = await self.dispatch.complete(
-                                call.address, model, messages, purpose, lands=call.landing
-                            )
-                        except RlmError as error:
-                            failure = error
-                            effect = conversation.throw(error)  # the loop may have an answer already
-                            failure = None
-                            continue
-                    case Execute(code, subcalls):
-                        sent = await self._execute(call, repl, code, subcalls)
-                effect = conversation.send(sent)
-        except StopIteration as stop:
-            answer: Answer = stop.value
-            if failure is not None:
-                told = f"the answer is what there was before the model failed: {failure}"
-                self.emit(NoticeGiven("answer_kept", told), call.address)
-            if answer.partial:
-                self.dispatch.hit(Refusal(answer.stop_reason, ""), call.address)
-            return answer
+            return await self.dispatch.complete(call.address, model, messages, purpose, lands=call.landing)
+        except RlmError as error:
+            return error
 
     async def _execute(self, call: Call, repl: Repl, code: str, subcalls: bool) -> Output:
         self.emit(CodeStarted(code), call.address)
@@ -189,6 +199,8 @@ class Run:
     async def _answer(
         self, parent: Call, corpus: Corpus, kind: str, model: Model, prompt: str, context: Context | None
     ) -> str | Failed:
+        if not prompt.strip() and not contexts.length(context):
+            return Failed("the prompt is empty: say what is to be answered")
         try:
             if kind == "rlm" and parent.recursive:
                 return await self._child(parent, corpus, model, prompt, context)
@@ -236,10 +248,10 @@ class Run:
             return Failed(f"the context has {size:,} characters, more than all there is: pass each slice once")
         spans = contexts.spans_of(context)
         address, depth = self._address(parent), parent.depth + 1
-        text = prompt if context is None else context
-        chars = contexts.length(text)
+        whole = prompt if context is None else context
+        chars = contexts.length(whole)
         with self._open(address, CallStarted(parent.address, depth, "rlm", model.name, prompt, chars)):
-            async with self._repls[depth], contexts.own_corpus(corpus, spans, text) as own:
+            async with self._repls[depth], contexts.own_corpus(corpus, spans, whole) as own:
                 call = replace(
                     parent,
                     address=address,
@@ -251,14 +263,20 @@ class Run:
                     recursive=depth + 1 < self.job.settings.max_depth,
                     window_bytes=contexts.window_bytes(model),
                     landing=True,
+                    asks_of_itself=context is None,
                 )
+                if lack := prompts.lacking(call):
+                    too_long = f"the prompt is {lack:,} bytes too long for {model.name}: pass text as context="
+                    self._close_call(address, Status.FAILED, too_long)
+                    return Failed(too_long)
                 answer = await self.call(call, own, spans)
+            if answer.partial and not answer.found:
+                why = f"the child was stopped by {answer.stop_reason}"
+                self._close_call(address, Status.FAILED, why)
+                if answer.stop_reason in RUN_WIDE:
+                    return self._refuse(parent, Refusal(answer.stop_reason, why))
+                return Failed(why)
             self._finished(address, answer)
-        if answer.partial and not answer.found:
-            why = f"the child was stopped by {answer.stop_reason}"
-            if answer.stop_reason in RUN_WIDE:
-                return self._refuse(parent, Refusal(answer.stop_reason, why))
-            return Failed(why)
         text = answer_text(answer.value) if answer.found else prompts.NOTHING_FOUND
         return f"{prompts.partial_child(answer.stop_reason)}\n{text}" if answer.partial else text
 
@@ -277,8 +295,6 @@ class Run:
         for _ in range(EMPTY_REPLIES):
             completion = await self.dispatch.complete("0", model, messages, "direct")
             if isinstance(completion, Refusal):
-                if self.job.settings.on_limit == "fail":
-                    raise LimitReached(completion.reason, completion.message)
                 return Answer(None, (), completion.reason)
             self.seen.saw_all()
             cut = completion.finish_reason == "length"
@@ -331,21 +347,3 @@ class Run:
         model = self.models.named(name)
         assert model is not None
         return model
-
-    def _root_call(self) -> Call:
-        s, root = self.job.settings, self.models.root
-        documents = self.documents
-        return Call(
-            address="0",
-            kind="root",
-            depth=0,
-            question=self.job.question,
-            model=root.name,
-            preview=contexts.preview(documents.corpus, None, documents.distinct, s.context_memory),
-            sub_chars=contexts.sub_chars(self.models.sub),
-            recursive=s.max_depth > 1,
-            max_iterations=s.max_iterations,
-            window_bytes=contexts.window_bytes(root),
-            max_subcalls=s.max_subcalls,
-            landing=s.on_limit == "answer",
-        )

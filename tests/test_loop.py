@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 
 import pytest
 
 from rlm_cli import prompts
 from rlm_cli.call import Call, Complete, Completion, Entry, Execute, Handover, Message, Output, Preview
-from rlm_cli.errors import ConfigError, LimitReached, ModelError, RlmError
+from rlm_cli.errors import ConfigError, ModelError, RlmError
 from rlm_cli.ledger import Refusal, StopReason
 from rlm_cli.loop import NUDGES, converse
 from rlm_cli.result import Answer, Quote
@@ -36,10 +36,11 @@ def a_call(**changes: object) -> Call:
 
 
 def play(call: Call, sent: Sequence[str | Completion | Output | Refusal]) -> tuple[Answer, list[Complete | Execute]]:
-    """Send these values to the loop, one an effect; the answer and the effects it asked for."""
+    """Send these values to the loop, one an effect; the answer and the effects it asked for. A refusal at the end is
+    sent for as long as it takes."""
     conversation = converse(call)
     effects = [next(conversation)]
-    for value in sent:
+    for value in chain(sent, repeat(sent[-1], 20) if isinstance(sent[-1], Refusal) else ()):
         try:
             effects.append(conversation.send(Completion(value) if isinstance(value, str) else value))
         except StopIteration as stop:
@@ -160,12 +161,11 @@ def test_iterations_are_limited() -> None:
     assert "1 iteration left" in asked[1].messages[-1].content
 
 
-def test_on_limit_fail_raises_instead_of_landing() -> None:
+def test_on_limit_fail_ends_without_a_landing() -> None:
     """Stop empty-handed: no landing request is paid for."""
-    conversation = converse(a_call(landing=False))
-    next(conversation)
-    with pytest.raises(LimitReached, match="budget"):
-        conversation.send(BUDGET)
+    answer, effects = play(a_call(landing=False), [BUDGET])
+    assert answer == Answer(None, (), StopReason.MAX_BUDGET)
+    assert len(effects) == 1
 
 
 def test_no_two_user_messages_in_a_row() -> None:
@@ -213,7 +213,7 @@ def test_old_turns_are_left_out_and_the_newest_is_cut(window: int) -> None:
         sent += [code(f"print({n})"), Output(f"<{n}>" + "長" * 5_000)]
     _, effects = play(a_call(window_bytes=window, max_iterations=50), [*sent, 'FINAL("done")'])
     messages = [effect for effect in effects if isinstance(effect, Complete)][-1].messages
-    assert size(messages) <= window + 1_200
+    assert size(messages) <= window
     assert [message.role for message in messages[:3]] == ["system", "user", "assistant"]
     assert "earlier turns left out here" in messages[-1].content
     assert "<39>" in messages[-1].content
@@ -234,13 +234,65 @@ def test_a_prompt_that_was_too_long_is_sent_again_shorter() -> None:
 
 
 def test_a_window_that_is_always_too_small_ends_the_run() -> None:
-    """There is an end to making it shorter."""
-    conversation = converse(a_call())
+    """There is an end to making it shorter, no request is sent twice, and all of it is one iteration."""
+    conversation = converse(a_call(window_bytes=200_000))
     next(conversation)
-    for _ in range(7):
-        conversation.throw(ModelError("too long", too_long=True))
-    with pytest.raises(ModelError, match="too long"):
-        conversation.throw(ModelError("too long", too_long=True))
+    conversation.send(Completion(code("print(context)")))
+    asked = [conversation.send(Output("x" * 50_000))]
+    with pytest.raises(ModelError, match="too long"):  # noqa: PT012 (one of many throws comes back)
+        while True:
+            asked.append(conversation.throw(ModelError("too long", too_long=True)))
+    requests = [effect for effect in asked if isinstance(effect, Complete)]
+    assert 2 < len(requests) < 9
+    assert len({effect.messages for effect in requests}) == len(requests)
+    assert {effect.iteration for effect in requests} == {2}
+
+
+def test_the_window_that_was_found_is_kept() -> None:
+    """What a provider refused once is not sent again with the next iteration."""
+    conversation = converse(a_call(window_bytes=80_000))
+    next(conversation)
+    conversation.send(Completion(code("print(context)")))
+    conversation.send(Output("x" * 40_000))
+    conversation.throw(ModelError("too long", too_long=True))
+    conversation.send(Completion(code("print(context)")))
+    asked = conversation.send(Output("y" * 40_000))
+    assert isinstance(asked, Complete)
+    assert size(asked.messages) <= 40_000
+
+
+def test_giant_replies_fit_the_window() -> None:
+    """What a model wrote is shortened like what it printed, old and new."""
+    sent: list[str | Output] = []
+    for n in range(4):
+        sent += [f"{'so I think ' * 5_000}\n{code(f'print({n})')}", Output(f"<{n}>" + "x" * 9_000)]
+    _, effects = play(a_call(window_bytes=40_000), [*sent, 'FINAL("done")'])
+    asked = [effect.messages for effect in effects if isinstance(effect, Complete)]
+    assert all(size(messages) <= 40_000 for messages in asked)
+    assert "<3>" in asked[-1][-1].content
+
+
+def test_the_landing_fits_the_window_too() -> None:
+    """Its request comes on top of a history that fills the window."""
+    sent: list[str | Output] = []
+    for n in range(12):
+        sent += [code(f"print({n})"), Output(f"<{n}>" + "x" * 5_000)]
+    _, effects = play(a_call(window_bytes=25_000), [*sent, BUDGET, "Words.", "Words."])
+    landings = [effect for effect in effects if isinstance(effect, Complete) and effect.purpose == "landing"]
+    assert len(landings) == 2
+    assert all(size(effect.messages) <= 25_000 for effect in landings)
+
+
+def test_a_child_whose_question_is_its_context_sees_both_ends_of_it() -> None:
+    """`rlm_query(long_text)`: the REPL holds all of it, the first message what fits."""
+    question = "begin " + "x" * 100_000 + " end"
+    asked = prompts.turn(a_call(question=question, asks_of_itself=True, window_bytes=60_000), ())
+    assert size(asked) < 40_000
+    assert "begin xxx" in asked[1].content
+    assert 'xxx end"' in asked[1].content
+    assert "`context` holds all of it" in asked[1].content
+    assert prompts.lacking(a_call(question=question, window_bytes=60_000)) > 40_000
+    assert prompts.lacking(a_call(window_bytes=60_000)) == 0
 
 
 def test_a_landing_without_money_for_its_history_asks_with_less() -> None:
@@ -258,6 +310,15 @@ def test_a_landing_in_words_may_be_a_final() -> None:
     for reply in (said, code(said)):
         answer, _ = play(a_call(), [BUDGET, code("print(1)"), Output("1"), reply])
         assert answer == Answer("Thirty days [1].", (Quote("thirty days", "acme.txt"),), StopReason.MAX_BUDGET)
+
+
+@pytest.mark.parametrize("said", [code("print(1)"), "```\nx = 1\n```", "FINAL_VAR(total)", "total = 3\nFINAL(total)"])
+def test_a_landing_that_is_only_code_is_no_answer(said: str) -> None:
+    """No code runs any more, and a program is nothing to hand over: what was printed last is."""
+    answer, _ = play(a_call(), [code("x"), Output("seen so far", refused=BUDGET), "Hm.", said])
+    assert answer.value == "No answer was handed over. The last output was:\nseen so far"
+    answer, _ = play(a_call(), [BUDGET, "Hm.", "It is three, by\n```python\nprint(1 + 2)\n```"])
+    assert str(answer.value).startswith("It is three")
 
 
 def test_only_the_newest_draft_is_kept() -> None:
@@ -281,8 +342,9 @@ def test_an_answer_that_was_reached_outlives_any_failure(error: RlmError) -> Non
     next(conversation)
     conversation.send(Completion(code("FINAL(a)")))
     conversation.send(held)
-    with pytest.raises(StopIteration) as stopped:
-        conversation.throw(error)
+    with pytest.raises(StopIteration) as stopped:  # noqa: PT012
+        while True:  # one that was too long is tried shorter first
+            conversation.throw(error)
     assert stopped.value.value.value == "Thirty days."
 
 

@@ -35,24 +35,22 @@ def served(server: ScriptedServer, name: str = "openai/gpt-5.4-mini", **settings
     return linked(name, KEYED | {"OPENAI_API_BASE": server.base_url}, **settings)
 
 
-def once(model: Model, *, sub: bool = False, timeout_s: float = 20) -> Completion:
+def once(model: Model, *, sub: bool = False) -> Completion:
     """One request, and the connections closed."""
 
     async def main() -> Completion:
         try:
-            return await model.complete([Message("user", "hi")], max_output_tokens=77, timeout_s=timeout_s, sub=sub)
+            return await model.complete([Message("user", "hi")], max_output_tokens=77, sub=sub)
         finally:
             await model.close()
 
     return asyncio.run(main())
 
 
-def ask(
-    script: Script, *, sub: bool = False, timeout_s: float = 20, **settings: Any
-) -> tuple[Completion, dict[str, Any]]:
+def ask(script: Script, *, sub: bool = False, **settings: Any) -> tuple[Completion, dict[str, Any]]:
     """One request to a scripted server: the completion and the JSON that was sent."""
     with ScriptedServer(script) as server:
-        completion = once(served(server, **settings), sub=sub, timeout_s=timeout_s)
+        completion = once(served(server, **settings), sub=sub)
         assert len(server.requests) == 1
         return completion, server.requests[0].body
 
@@ -203,7 +201,7 @@ def test_lone_surrogates_do_no_harm() -> None:
 
     async def main(model: Model) -> Completion:
         try:
-            return await model.complete([Message("user", "a\ud800b")], max_output_tokens=9, timeout_s=20, sub=False)
+            return await model.complete([Message("user", "a\ud800b")], max_output_tokens=9, sub=False)
         finally:
             await model.close()
 
@@ -265,10 +263,7 @@ def test_many_in_flight_and_two_loops() -> None:
             model = served(server)
 
             async def all_at_once(model: Model = model) -> list[Completion]:
-                ask_one = [
-                    model.complete([Message("user", str(n))], max_output_tokens=9, timeout_s=30, sub=True)
-                    for n in range(64)
-                ]
+                ask_one = [model.complete([Message("user", str(n))], max_output_tokens=9, sub=True) for n in range(64)]
                 replies = await asyncio.gather(*ask_one)
                 await model.close()
                 return replies
@@ -360,7 +355,7 @@ def test_keys_stay_with_their_provider() -> None:
 
 
 async def _once(model: Model) -> None:
-    await model.complete([Message("user", "hi")], max_output_tokens=9, timeout_s=30, sub=False)
+    await model.complete([Message("user", "hi")], max_output_tokens=9, sub=False)
     await model.close()
 
 
@@ -475,7 +470,7 @@ QUIET = """
         warm_up(); warm_up()
         for _ in range(2):
             try:
-                await model.complete([Message("user", "hi")], max_output_tokens=9, timeout_s=30, sub=False)
+                await model.complete([Message("user", "hi")], max_output_tokens=9, sub=False)
             except RlmError as error:
                 assert "SENTINEL" not in repr(error)
         await model.close()

@@ -77,9 +77,17 @@ def translate(error: BaseException, connection: Connection) -> RlmError:
         unreachable = f"{name}: no connection to {connection.endpoint}"
         return ModelError(unreachable, why=why, hint=hint, retriable=True)
     if status in _RETRIABLE or kind in ("APIConnectionError", "Timeout"):
-        what = "no usable reply" if status in (None, 500) else f"the server answered {status}"
-        after = retry_after(error)
-        return ModelError(f"{name}: {what}", why=said, retriable=True, retry_after=after, cut_short=_broke_off(error))
+        after, broke_off = retry_after(error), _broke_off(error)
+        if broke_off:
+            what = "its reply broke off, or is no JSON"
+        elif (answered := _answered(error)) is not None:
+            what = f"the server answered {answered}"
+        else:
+            what = "the connection was closed before a reply came"
+        hint = "look at the log of the server" if connection.loopback else "try again later, or another model"
+        return ModelError(
+            f"{name}: {what}", why=said, hint=hint, retriable=True, retry_after=after, cut_short=broke_off
+        )
     return ModelError(f"{name}: the request was refused{f' ({status})' if status else ''}", why=said)
 
 
@@ -126,8 +134,14 @@ def retry_after(error: BaseException) -> float | None:
 
 def _redirected(error: BaseException) -> bool:
     """Whether the server sent us elsewhere; some of litellm's providers make a 500 of it."""
-    answers = (getattr(getattr(link, "response", None), "status_code", 0) for link in _chain(error))
-    return any(isinstance(status, int) and 300 <= status < 400 for status in answers)
+    answered = _answered(error)
+    return answered is not None and 300 <= answered < 400
+
+
+def _answered(error: BaseException) -> int | None:
+    """The status of the server's answer; None when it gave none, although litellm may say 500 then."""
+    answers = [getattr(getattr(link, "response", None), "status_code", None) for link in _chain(error)]
+    return next((status for status in reversed(answers) if isinstance(status, int)), None)
 
 
 def _unreachable(error: BaseException) -> str | None:
