@@ -420,6 +420,82 @@ def test_limits_land_with_a_partial_answer(
         assert (result["error"] is None) == (on_limit == "answer")
 
 
+@pytest.mark.parametrize(
+    ("flags", "reason", "why"),
+    [
+        (["--max-tokens", "4000"], "max_tokens", "of 4,000"),
+        (["--max-iterations", "1"], "max_iterations", "the limit of 1 iteration is reached"),
+    ],
+)
+def test_no_answer_within_the_limits_is_explained(
+    rlm: Rlm, write: Write, tmp_path: Path, flags: list[str], reason: str, why: str
+) -> None:
+    """Nothing to print: exit 6, and stderr says which limit, however quiet; so does --json."""
+    write("a.txt", ACME)
+
+    def answer(request: dict[str, Any]) -> str:
+        return "NOT FOUND" if "No more code runs" in str(request["messages"][-1]["content"]) else block("x = 1")
+
+    for form in ("-q", "--json"):
+        with ScriptedServer(answer) as server:
+            code, out, err = ask(rlm, server, "--mode", "rlm", *flags, form, "Q?", "docs", cwd=tmp_path)
+        assert code == 6, err
+        assert "no answer was found within the limits" in err
+        assert why in err
+        if form == "--json":
+            result = result_of(out)
+            assert (result["status"], result["stop_reason"], result["error"]["code"]) == ("partial", reason, "limit")
+        else:
+            assert out == ""
+
+
+def test_what_cannot_be_asked_costs_nothing(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """An empty prompt, a prompt too long for a child: an error in the REPL, no request."""
+    write("a.txt", ACME)
+    tried = (
+        "said = []\nfor ask in (lambda: llm_query('  '), lambda: rlm_query('x' * 2_000_000, context[:50])):\n"
+        "    try:\n        ask()\n    except SubcallError as error:\n        said.append(str(error))\nFINAL(said)"
+    )
+    with ScriptedServer([block(tried)]) as server:
+        code, out, err = ask(rlm, server, "--mode", "rlm", "--max-depth", "2", "--json", "Q?", "docs", cwd=tmp_path)
+    result = result_of(out)
+    said = json.loads(result["answer"])
+    assert code == 0, err
+    assert "the prompt is empty" in said[0]
+    assert "pass text as context=" in said[1]
+    assert (result["usage"]["calls"], result["subcalls"]["failed"]) == (1, 1)
+
+
+def test_a_question_must_fit_the_window(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """A question that fills the window, a window too small for a REPL: usage errors, before any request, in the plan too."""
+    write("a.txt", ACME)
+    (tmp_path / "q.txt").write_text("Which of these? " * 200_000, encoding="utf-8")
+    small = tmp_path / "small.toml"
+    small.write_text('[models.small]\nmodel = "openai/scripted"\nwindow = 4096\n', encoding="utf-8")
+    for words, told in (
+        (("-m", "openai/scripted", "-f", "q.txt", "docs"), "the question is too long for openai/scripted"),
+        (("--config", str(small), "-m", "small", "Q?", "docs"), "the window of small is too small"),
+    ):
+        for more in ((), ("-n",)):
+            with ScriptedServer([]) as server:
+                environ = server.env | {"HOME": str(rlm.home)}
+                del environ["RLM_NO_CONFIG"]
+                ran = rlm("ask", "--mode", "rlm", *more, *words, env=environ, cwd=tmp_path)
+            assert (ran.code, ran.out) == (2, "")
+            assert told in ran.err
+
+
+def test_connections_are_reused_near_the_time_limit(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """The time that is left differs with every request; the connections stay the same few."""
+    write("a.txt", ACME)
+    code_ = "for n in range(12):\n    llm_query_batched([f'{n} {k}' for k in range(4)])\nFINAL('done')"
+    with ScriptedServer(script(block(code_))) as server:
+        code, out, err = ask(rlm, server, "--mode", "rlm", "--timeout", "60s", "-j", "4", "Q?", "docs", cwd=tmp_path)
+        assert (code, out) == (0, "done\n"), err
+        assert len(server.requests) == 49
+        assert server.connections <= 8
+
+
 def test_the_time_limit_lands_too(rlm: Rlm, write: Write, tmp_path: Path) -> None:
     """--timeout: a slow sub-call is cut, the landing has its own time, exit 6."""
     write("a.txt", ACME)

@@ -179,6 +179,33 @@ def test_a_redirect_is_not_followed(name: str) -> None:
         assert elsewhere.requests == []
 
 
+def test_a_failure_says_how_far_it_came() -> None:
+    """A server that answered an error, one that hung up, a reply that broke off: three different things to look at."""
+    for reply, words in (
+        (Reply("out of order", 500), "the server answered 500"),
+        (Reply("no", 503), "the server answered 503"),
+        (Reply(cut="closed"), "the connection was closed before a reply came"),
+        (Reply(cut="reset"), "the connection was closed before a reply came"),
+        (Reply("x" * 1_000, cut="body"), "its reply broke off, or is no JSON"),
+        (Reply(body=b"<html>"), "its reply broke off, or is no JSON"),
+    ):
+        error = failure(reply)
+        assert isinstance(error, ModelError)
+        assert error.retriable
+        assert error.message.endswith(words)
+        assert error.hint
+
+
+def test_code_as_the_argument_of_a_function() -> None:
+    """A model that calls a function although none was offered: its code is a block like any other."""
+    called = {"id": "1", "type": "function", "function": {"name": "repl", "arguments": '{"code": "print(1)"}'}}
+    completion, _ = ask([Reply(None, message={"tool_calls": [called]}, finish_reason="tool_calls")])
+    assert completion.text == "```repl\nprint(1)\n```"
+    for arguments in ("print(1)", "[]", '{"code": 5}', ""):
+        strange = called | {"function": {"name": "repl", "arguments": arguments}}
+        assert ask([Reply(None, message={"tool_calls": [strange]})])[0].text == ""
+
+
 def test_a_useless_reply_is_paid_for() -> None:
     """A content filter or no choices at all, with usage: what was billed is on the failure; a cut body may be billed."""
     usage = {"prompt_tokens": 100, "completion_tokens": 9, "total_tokens": 109}

@@ -43,6 +43,8 @@ _RETRY_DELAY = re.compile(r'"?retry_?delay"?\s*:\s*"?(\d+(?:\.\d+)?)s', re.IGNOR
 _BILLING = "look at the provider's billing page"
 _SPELLING = "look at how the provider spells its models"
 _OPTIONS = "look at --option and the options of [models.NAME]"
+_HUNG_UP = frozenset({"ReadError", "WriteError", "RemoteProtocolError", "ServerDisconnectedError", "ClientOSError"})
+"""Classes of httpx and aiohttp; litellm makes a 500 of them."""
 _RETRIABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 
 
@@ -80,10 +82,10 @@ def translate(error: BaseException, connection: Connection) -> RlmError:
         after, broke_off = retry_after(error), _broke_off(error)
         if broke_off:
             what = "its reply broke off, or is no JSON"
-        elif (answered := _answered(error)) is not None:
-            what = f"the server answered {answered}"
-        else:
+        elif _kinds(error) & _HUNG_UP:
             what = "the connection was closed before a reply came"
+        else:
+            what = f"the server answered {status}" if status else "no usable reply"
         hint = "look at the log of the server" if connection.loopback else "try again later, or another model"
         return ModelError(
             f"{name}: {what}", why=said, hint=hint, retriable=True, retry_after=after, cut_short=broke_off
@@ -134,23 +136,15 @@ def retry_after(error: BaseException) -> float | None:
 
 def _redirected(error: BaseException) -> bool:
     """Whether the server sent us elsewhere; some of litellm's providers make a 500 of it."""
-    answered = _answered(error)
-    return answered is not None and 300 <= answered < 400
-
-
-def _answered(error: BaseException) -> int | None:
-    """The status of the server's answer; None when it gave none, although litellm may say 500 then."""
-    answers = [getattr(getattr(link, "response", None), "status_code", None) for link in _chain(error)]
-    return next((status for status in reversed(answers) if isinstance(status, int)), None)
+    answers = (getattr(getattr(link, "response", None), "status_code", 0) for link in _chain(error))
+    return any(isinstance(status, int) and 300 <= status < 400 for status in answers)
 
 
 def _unreachable(error: BaseException) -> str | None:
     """Why no connection came about, in the system's words; None when there was one."""
-    links = list(_chain(error))
-    kinds = {kind.__name__ for link in links for kind in type(link).__mro__}
-    if not kinds & {"ConnectError", "ClientConnectorError"}:
+    if not _kinds(error) & {"ConnectError", "ClientConnectorError"}:
         return None
-    system = next((link for link in reversed(links) if isinstance(link, OSError)), None)
+    system = next((link for link in reversed(list(_chain(error))) if isinstance(link, OSError)), None)
     if isinstance(system, ssl.SSLError):
         return f"TLS: {str(system.reason).replace('_', ' ').lower()}"
     number = system.errno if system is not None else None
@@ -161,8 +155,12 @@ def _unreachable(error: BaseException) -> str | None:
 
 def _broke_off(error: BaseException) -> bool:
     """Whether an answer had begun: then it may be billed."""
-    kinds = {kind.__name__ for link in _chain(error) for kind in type(link).__mro__}
-    return bool(kinds & {"ClientPayloadError", "JSONDecodeError"})
+    return bool(_kinds(error) & {"ClientPayloadError", "JSONDecodeError"})
+
+
+def _kinds(error: BaseException) -> set[str]:
+    """The names of the classes in the chain of exceptions, inherited ones included."""
+    return {kind.__name__ for link in _chain(error) for kind in type(link).__mro__}
 
 
 def _codes(error: BaseException) -> str:
