@@ -5,7 +5,7 @@ They stand apart from `loop.py` because `prompts.py` and `reply.py` speak in the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from .ledger import Refusal, Usage
@@ -13,12 +13,50 @@ from .result import Quote
 
 Kind = Literal["root", "rlm", "llm"]
 Purpose = Literal["iteration", "sub", "direct", "landing"]
+Dialect = Literal["auto", "text", "tools"]
+"""How a model is offered the REPL: to write a block, or to call a function; `auto` is a block until it calls one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function a model may call. `parameters`: the JSON Schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that a model called, with its arguments as it wrote them: JSON as a rule. `sealed`: what its provider
+    wants to have back with the call, in JSON, for nobody else to read."""
+
+    id: str
+    name: str
+    arguments: str
+    sealed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    role: Literal["system", "user", "assistant"]
+    """`tools` are offered with a system message, `calls` go with an assistant's; `result_of` is the id of the call whose
+    result a tool's message is."""
+
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    tools: tuple[Tool, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
+    result_of: str = ""
+
+    @property
+    def written(self) -> str:
+        """All of it that a model reads."""
+        calls = "".join(called.name + called.arguments for called in self.calls)
+        return self.content + calls + "".join(f"{tool.description}{tool.parameters}" for tool in self.tools)
+
+    def plain(self) -> dict[str, Any]:
+        """For a trace and for a hash: what is set, role and content always."""
+        return {key: value for key, value in asdict(self).items() if value or key in ("role", "content")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +68,7 @@ class Completion:
     usage: Usage = Usage()
     cost_usd: float | None = None
     reasoning: str = ""
+    calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +159,17 @@ class Call:
     """Of the whole tree of calls."""
     landing: bool = True
     asks_of_itself: bool = False
+    protocol: Dialect = "text"
+    reasons: bool = False
+    """Its model thinks before it writes."""
+
+
+Problem = Literal[
+    "empty", "thoughts", "unfinished", "arguments", "language", "several answers", "refusal", "plan", "no code"
+]  # fmt: skip
+"""Why a reply holds nothing to run: it is empty, or reasoning only, or cut off inside its block; the arguments of its
+call hold no code; its block is in another language; it hands over two answers that differ; it declines; it is prose
+that says what comes next, or any other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +177,18 @@ class Reply:
     """A reply, read. At most one of `code`, `answer` and `problem` is set.
 
     `kept`: what enters the history, the reply up to the end of its block. `cut`: something followed and was dropped.
-    `problem`: why nothing can run: `empty`, `unfinished` (cut off inside its block), `no code`.
+    `called`: the same as a message with the call, where the model called a function. `claim`: what prose calls its
+    final answer, in words. `unseen`: the code prints something and hands over a value that cannot come of it.
     """
 
     kept: str
     code: str | None = None
     answer: Handover | None = None
-    problem: str | None = None
+    problem: Problem | None = None
     cut: bool = False
+    called: Message | None = None
+    claim: str | None = None
+    unseen: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ through.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 from . import prompts, reply
@@ -28,7 +29,9 @@ MONEY = (StopReason.MAX_BUDGET, StopReason.MAX_TOKENS)
 """Limits that a shorter request may keep."""
 NUDGES = 3
 """Replies in a row that hold nothing to run before the call lands."""
-NO_PROGRESS = Refusal(StopReason.NO_PROGRESS, f"{NUDGES + 1} replies in a row held no code and no answer")
+SURE_NUDGES = 1
+"""To who declines, or has seen an output and answers in prose: asking again does not change it."""
+NO_PROGRESS = Refusal(StopReason.NO_PROGRESS, "one reply after the other held no code and no answer")
 
 
 def out_of_iterations(call: Call) -> Refusal:
@@ -41,7 +44,6 @@ def converse(call: Call) -> Conversation:
     """Drive one call to its answer. With `call.landing` off, a limit ends it without one: its value is None."""
     trajectory: tuple[Turn, ...] = ()
     held: Answer | None = None
-    idle = 0
     stop = out_of_iterations(call)
     for iteration in range(1, call.max_iterations + 1):
         try:
@@ -60,31 +62,75 @@ def converse(call: Call) -> Conversation:
         output = (yield from _execute(Execute(parsed.code))) if parsed.code is not None else None
         trajectory = (*_without_draft(trajectory, output), Turn(parsed, output))
         if output is not None:
-            idle = 0
-            if output.answer is not None:
-                return _handed_over(output.answer, output.refused, StopReason.FINAL)
-            if output.held is not None:
-                held = _handed_over(output.held, output.refused, StopReason.FINAL)
+            handed = output.answer or output.held
+            if handed is not None:
+                held = _handed_over(handed, output.refused, StopReason.FINAL)
+                if output.answer is not None and not _is_guess(trajectory):
+                    return _unless_refused(call, held)
             if output.refused is not None:
                 stop = output.refused
                 break
-        elif (idle := idle + 1) > NUDGES:
+        elif _leads_nowhere(trajectory):
             stop = NO_PROGRESS
             break
     if held is not None:
         return held
+    if stop is NO_PROGRESS and trajectory[-1].reply.problem == "refusal":
+        raise refused(call.model, trajectory[-1].reply.kept)
     if not call.landing:
         return Answer(None, (), stop.reason)
     return (yield from land(call, trajectory, stop))
+
+
+def _is_guess(trajectory: tuple[Turn, ...]) -> bool:
+    """Whether the last answer stood fixed before the first look at the documents, and nothing proves it."""
+    *before, last = trajectory
+    if last.output is None or last.output.answer is None or last.output.answer.quotes:
+        return False
+    return last.reply.unseen and bool(last.output.stdout.strip()) and not _has_looked(before)
+
+
+def _has_looked(trajectory: Sequence[Turn]) -> bool:
+    return any(turn.output is not None for turn in trajectory)
+
+
+def _leads_nowhere(trajectory: tuple[Turn, ...]) -> bool:
+    """Whether the last replies, of which none held anything to run, were nudged often enough."""
+    idle = list(takewhile(lambda turn: turn.output is None, reversed(trajectory)))
+    last = idle[0].reply.problem
+    alike = list(takewhile(lambda turn: turn.reply.problem == last, idle))
+    sure = last == "refusal" or (last == "no code" and _has_looked(trajectory))
+    return len(idle) > NUDGES or (sure and len(alike) > SURE_NUDGES)
+
+
+def refused(model: str, said: str) -> ModelError:
+    """A model declined: its words are not an answer."""
+    said = f"it said: {' '.join(said.split())[:300]}"
+    return ModelError(f"{model} refused to answer", why=said, hint="ask in other words, or another model")
+
+
+def _unless_refused(call: Call, answer: Answer) -> Answer:
+    """Raises `ModelError` where a refusal was handed over as the answer."""
+    if reply.is_refusal(answer.value):
+        raise refused(call.model, str(answer.value))
+    return answer
 
 
 def land(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> Conversation:
     """End a call that met a limit: one code turn without sub-calls, then words, then whatever the REPL holds.
 
     Code first, because variables hold more than a model can retype (typing an answer from memory is the failure of
-    the paper's E.2).
+    the paper's E.2). Who has only been talking writes no code now either: what it calls its answer is taken, or words
+    are asked for at once.
     """
-    completion = yield from _ask_to_land(call, partial(prompts.landing_code, trajectory=trajectory, stop=stop))
+    paths = [entry.path for entry in call.preview.entries]
+    last = trajectory[-1].reply if stop is NO_PROGRESS else None
+    if last is not None and last.claim is not None and _has_looked(trajectory):
+        said = reply.words(last.claim, paths)
+        return Answer(said.value, said.quotes, stop.reason)
+    completion: Completion | None = Completion("")
+    if last is None or last.problem != "no code":
+        completion = yield from _ask_to_land(call, partial(prompts.landing_code, trajectory=trajectory, stop=stop))
     if completion is not None:
         parsed = reply.read(completion)
         if parsed.answer is not None:
@@ -97,9 +143,9 @@ def land(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> Conversatio
                 return _handed_over(handed, output.refused, stop.reason)
         completion = yield from _ask_to_land(call, partial(prompts.landing_words, trajectory=trajectory, stop=stop))
         if completion is not None and reply.spoken(completion):
-            said = reply.closing(completion, [entry.path for entry in call.preview.entries])
-            if said is not None:
-                return Answer(said.value, said.quotes, stop.reason)
+            closed = reply.closing(completion, paths)
+            if closed is not None:
+                return Answer(closed.value, closed.quotes, stop.reason)
     return _left_over(trajectory, stop.reason)
 
 

@@ -118,7 +118,7 @@ def test_code_resets_the_nudges() -> None:
     """Only replies in a row count."""
     sent: list[str | Output] = []
     for _ in range(3):
-        sent += ["Hm."] * NUDGES + [code("1"), Output("1")]
+        sent += ["Let me think."] * NUDGES + [code("1"), Output("1")]
     answer, _ = play(a_call(), [*sent, 'FINAL("ok")'])
     assert answer == Answer("ok")
 

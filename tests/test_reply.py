@@ -95,9 +95,9 @@ def test_expressions_in_prose_run_as_code(text: str, code: str) -> None:
     [
         ("", "empty"),
         (" \n\t", "empty"),
-        ("<think>only thoughts</think>", "empty"),
-        ("I will use FINAL(x) when I know.", "no code"),
-        ("I am sorry, I cannot help with that.", "no code"),
+        ("<think>only thoughts</think>", "thoughts"),
+        ("I will use FINAL(x) when I know.", "plan"),
+        ("I am sorry, I cannot help with that.", "refusal"),
         ("Yes", "no code"),
         ("FINAL(", "no code"),
         ("```repl\n```", "no code"),
