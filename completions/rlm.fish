@@ -40,7 +40,7 @@ complete -c rlm -n '__fish_seen_subcommand_from ask' -l no-cite -d 'Do not'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -l trace -r -F -d 'Write a second copy of the trace to FILE'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -l progress -x -a 'auto tree plain none' -d 'What stderr shows during the run'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -s q -l quiet -d 'Show errors only'
-complete -c rlm -n '__fish_seen_subcommand_from ask' -s v -l verbose -d 'Show code and REPL output as they happen, and the whole manifest'
+complete -c rlm -n '__fish_seen_subcommand_from ask' -s v -l verbose -d 'Show reasoning, code and REPL output as they happen, and the whole manifest'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -l color -x -a 'auto always never' -d 'When to colour'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -F
 complete -c rlm -n '__fish_seen_subcommand_from doctor' -l config -r -F -d 'Read FILE instead of the project\'s and your own configuration'

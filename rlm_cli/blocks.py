@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .mend import compiles, is_program, mended, parsed
+from .mend import compiles, is_program, mended, parsed, without_label
 
 PYTHON = frozenset("repl python py python3 py3 ipython ipython3 pycon tool_code execute".split())
 """Tags of blocks that are run whatever is in them."""
@@ -181,6 +181,7 @@ def _fenced(text: str) -> Fenced:
         info = opening["more"] if tag in PYTHON else opening["tag"] + opening["more"]
         if "(" in info and is_program(info.strip()):
             code = f"{info.strip()}\n{code}"
+        code = without_label(code)
         found = Found(code, "".join(lines[:end]), "".join(lines[end:]), not closed)
         at = end
         if not code.strip():

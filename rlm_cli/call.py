@@ -39,8 +39,8 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`tools` are offered with a system message, `calls` go with an assistant's; `result_of` is the id of the call whose
-    result a tool's message is."""
+    """`tools` are offered with a system message, `calls` go with an assistant's, `result_of` is the id of the call that
+    a tool's message answers."""
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str

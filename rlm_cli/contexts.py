@@ -58,6 +58,8 @@ def root_call(job: Job, models: Models, documents: Documents) -> Call:
         window_bytes=window_bytes(root),
         max_subcalls=s.max_subcalls,
         landing=s.on_limit == "answer",
+        protocol=root.protocol,
+        reasons=root.reasons,
     )
     if lack := prompts.lacking(call):
         asked = len(job.question.encode())

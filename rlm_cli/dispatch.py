@@ -305,7 +305,7 @@ class Dispatch:
         request.started = True
         self._emit(
             CompletionStarted(
-                messages=tuple(asdict(message) for message in request.messages),
+                messages=tuple(message.plain() for message in request.messages),
                 purpose=request.purpose,
                 estimated_input_tokens=reservation.ceiling.tokens - reservation.max_output_tokens,
                 max_output_tokens=reservation.max_output_tokens,
@@ -340,6 +340,7 @@ class Dispatch:
                 model=request.model.name,
                 purpose=request.purpose,
                 reasoning=completion.reasoning,
+                calls=tuple(asdict(called) for called in completion.calls),
                 error=error,
                 estimated_usd=request.estimated_usd,
             ),
@@ -367,12 +368,12 @@ class _Request:
     @cached_property
     def size(self) -> Size:
         """Of the messages, with some room for their envelope."""
-        return sum((Size.of(message.content) for message in self.messages), Size(dense=16 * len(self.messages)))
+        return sum((Size.of(message.written) for message in self.messages), Size(dense=16 * len(self.messages)))
 
     @cached_property
     def hash(self) -> str:
         """What tells two requests apart when a recorded reply is looked for."""
-        text = json.dumps([self.model.name, [asdict(message) for message in self.messages]], ensure_ascii=True)
+        text = json.dumps([self.model.name, [message.plain() for message in self.messages]], ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

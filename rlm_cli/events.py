@@ -96,8 +96,9 @@ class CompletionStarted:
     """A request goes out, or waits to. `reserved_usd`: its ceiling in the ledger, None where no price is known."""
 
     type: ClassVar[str] = "completion.started"
-    messages: tuple[dict[str, str], ...]
-    """{"role", "content"}; the trace stores long contents once, as blobs."""
+    messages: tuple[dict[str, Any], ...]
+    """{"role", "content"}, and where there are some: `tools` (offered), `calls` (made), `result_of` (the id of the call
+    that it answers). The trace stores long contents once, as blobs."""
     purpose: str
     """iteration, sub, direct or landing"""
     estimated_input_tokens: int
@@ -125,6 +126,8 @@ class CompletionFinished:
     model: str = ""
     purpose: str = ""
     reasoning: str = ""
+    calls: tuple[dict[str, str], ...] = ()
+    """Of functions: {"id", "name", "arguments", "sealed"}."""
     error: str | None = None
     estimated_usd: float = 0.0
     """The part of `cost_usd` that is a ceiling and no bill: of requests cut short, cancelled or timed out."""

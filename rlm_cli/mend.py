@@ -25,6 +25,7 @@ _SPACES = str.maketrans(
 )
 _QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "（": "(", "）": ")"})
 _PROMPT = re.compile(r"^[ \t]*(?:>>>|In \[\d*\]:) ?")
+_NOTEBOOK = re.compile(r"\s*In \[\d*\]:")
 _GOES_ON = re.compile(r"^[ \t]*\.\.\.:? ?")
 _INVENTED = re.compile(r"^[ \t]*(?:#+ *|\*\*)?(?:Output|Result|Observation|Out\[\d*\])(?:\*\*)? ?:", re.IGNORECASE)
 
@@ -60,6 +61,8 @@ def is_program(text: str) -> bool:
 
 def mended(code: str) -> str | None:
     """`code` if it compiles, else what the fewest mends make of it, None where none helps."""
+    if _NOTEBOOK.match(code) and compiles(typed := _without_prompts(code)):
+        return typed  # `In [1]: x = 1` is Python too, by accident
     if compiles(code):
         return code
     for mend in _MENDS:
@@ -83,7 +86,8 @@ def plain_spaces(text: str) -> str:
     return text.translate(_SPACES)
 
 
-def _without_label(code: str) -> str:
+def without_label(code: str) -> str:
+    """Without a first line that names the language."""
     first, _, rest = code.partition("\n")
     return rest if first.strip().lower() in LABELS else code
 
@@ -146,7 +150,7 @@ def _returns(tree: ast.AST) -> Iterator[ast.Return]:
 
 _MENDS = (
     plain_spaces,
-    _without_label,
+    without_label,
     _real_lines,
     html.unescape,
     _without_prompts,

@@ -117,6 +117,8 @@ def connect_models(job: Job) -> Models:
         "options": s.option,
         "local": s.local,
         "environ": job.environ,
+        "protocol": s.protocol,
+        "effort": s.effort,
     }
     root = models.connect(choice.name, **settings)
     sub_name = s.sub_model or choice.sub

@@ -11,7 +11,8 @@ the text, not before it (FinanceBench: 78.7 % against 24.7 %).
 
 from __future__ import annotations
 
-from .call import Call, Message, Output, Preview, Turn
+from . import reply
+from .call import Call, Message, Output, Preview, Problem, Turn
 from .ledger import Refusal
 
 MOST_ENTRIES = 100
@@ -65,11 +66,11 @@ How to work:
 
 You have at most {replies} replies and {subcalls} sub-calls, which can read some {reach:,} characters; most questions take few.
 
-Reply with a few lines of thought and then one block:
+{how}
 ```repl
 print([(d.path, d.chars, d.text[:200]) for d in docs[:10]])
 ```
-One block a reply: it runs, and you see its output in the next message. Never write the output yourself.
+{once} a reply: it runs, and you see its output in the next message. Never write the output yourself.
 
 Example, lookup:
 ```repl
@@ -106,18 +107,40 @@ _RECURSIVE = (
     " `rlm_query_batched(prompts, contexts)` for several. Use it for a part that needs looking and several steps.\n"
 )
 
-_NUDGES = {
+_HOW = {
+    (False, False): "Reply with a few lines of thought and then one block:",
+    (False, True): "Reply with one block:",
+    (
+        True,
+        False,
+    ): "Write a few lines of thought and then call the function `repl` with code, here as in the examples below:",
+    (True, True): "Call the function `repl` with code, here as in the examples below:",
+}
+"""How to reply: the REPL is a function to call; the model thinks before it writes."""
+_NUDGES: dict[Problem, str] = {
     "empty": "Your reply was empty.",
-    "unfinished": "Your reply was cut off inside its code block, so nothing ran. Write a shorter block.",
-    "no code": "Your reply held no code block, so nothing ran.",
+    "thoughts": "Your reply held only reasoning, so nothing ran.",
+    "unfinished": "Your reply was cut off inside its code, so nothing ran. Write less code at a time.",
+    "arguments": 'That call held no code, so nothing ran. There is one function: `repl`, with {"code": "Python"}.',
+    "language": "Only Python runs here, and your block is in another language, so nothing ran.",
+    "several answers": "Your reply handed over answers that differ, so none was taken.",
+    "refusal": (
+        "Your reply declined, so nothing ran. All that is asked is to read the user's own documents and to say what they"
+        " say; if they do not answer, hand over FINAL(None)."
+    ),
+    "plan": "Your reply said what you are going to do, but nothing ran: do it now.",
+    "no code": "Your reply held no code, so nothing ran, and words alone are not taken as the answer.",
 }
 _CUT = "\n[... cut to fit the window: print less ...]\n"
 NOTHING_FOUND = "(nothing found)"
 """What a parent reads when its child handed over None."""
 _CUT_QUESTION = "\n[... the middle is left out here: `context` holds all of it ...]\n"
-_NEXT = (
-    "Reply with one ```repl block. If the answer is known, hand it over there:"
-    ' FINAL("…", quotes=[("path", words copied from it)]).'
+_NEXT = '{write}. If the answer is known, hand it over there: FINAL("…", quotes=[("path", words copied from it)]).'
+_WRITE = {False: "Reply with one ```repl block", True: "Call `repl` once"}
+_LAST = {False: "Write one last ```repl block", True: "Call `repl` one last time with code"}
+_GUESSED = (
+    "That block handed over an answer before you had seen its output, so it is not taken yet. Hold it against the output"
+    " above: if it is right, hand it over again, with the words that prove it."
 )
 
 
@@ -135,7 +158,7 @@ def landing_code(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> tup
     """One last block without sub-calls: variables hold more than a model can retype."""
     request = (
         f"The work ends here: {stop.message}. Sub-calls are refused from now on, code still runs once."
-        " Write one last ```repl block that hands over the best answer your variables and the documents support:"
+        f" {_LAST[call.protocol == 'tools']} that hands over the best answer your variables and the documents support:"
         ' FINAL(answer, quotes=[("path", words copied from it)]). Say in the answer what is missing.'
     )
     return _turn(call, trajectory, request)
@@ -183,19 +206,27 @@ def question_of(text: str) -> str | None:
 
 def _turn(call: Call, trajectory: tuple[Turn, ...], request: str) -> tuple[Message, ...]:
     """Opening and history, with `request` at the end of the last user message: some providers refuse two in a row."""
-    opening = _opening(call)
+    opening = _opening(call, _is_offered(call, trajectory))
     room = call.window_bytes - _opening_size(opening) - _size(request)
     messages = (*opening, *_history(call, trajectory, room))
     if not request:
         return messages
+    if messages[-1].role == "tool":  # a request there would be the word of a function
+        return (*messages, Message("user", request))
     return (*messages[:-1], Message("user", f"{messages[-1].content}\n\n{request}"))
 
 
+def _is_offered(call: Call, trajectory: tuple[Turn, ...]) -> bool:
+    """Whether the REPL is offered as a function: where that was said, or the model has called one."""
+    called = any(turn.reply.called is not None for turn in trajectory)
+    return call.protocol == "tools" or (call.protocol == "auto" and called)
+
+
 def _opening_size(opening: tuple[Message, ...]) -> int:
-    return sum(_size(message.content) for message in opening)
+    return sum(_size(message.written) for message in opening)
 
 
-def _opening(call: Call) -> tuple[Message, ...]:
+def _opening(call: Call, offered: bool = False) -> tuple[Message, ...]:
     preview = call.preview
     kind = f"a `str` of {preview.chars:,} characters"
     if preview.lazy:
@@ -218,13 +249,15 @@ def _opening(call: Call) -> tuple[Message, ...]:
         replies=call.max_iterations,
         subcalls=call.max_subcalls,
         reach=call.max_subcalls * part,
+        how=_HOW[call.protocol == "tools", call.reasons],
+        once="One call" if call.protocol == "tools" else "One block",
     )
     listed = len(preview.entries)
     first = _first(call, preview, listed)
     while listed > LEAST_ENTRIES and _size(system) + _size(first) > call.window_bytes * OPENING_SHARE:
         listed //= 2
         first = _first(call, preview, listed)
-    return Message("system", system), Message("user", first)
+    return Message("system", system, tools=(reply.REPL,) if offered else ()), Message("user", first)
 
 
 def _first(call: Call, preview: Preview, listed: int) -> str:
@@ -270,9 +303,20 @@ def _history(call: Call, trajectory: tuple[Turn, ...], room: int) -> list[Messag
         said, told = turns[-1]
         note = f"({_count(left_out, 'earlier turn')} left out here; your variables hold their values)"
         turns[-1] = said, f"{note}\n{told}"
+    offered = _is_offered(call, trajectory)
     return [
-        message for said, told in turns[left_out:] for message in (Message("assistant", said), Message("user", told))
+        message
+        for turn, (said, told) in zip(trajectory[left_out:], turns[left_out:], strict=True)
+        for message in _exchange(turn, said, told, offered)
     ]
+
+
+def _exchange(turn: Turn, said: str, told: str, offered: bool) -> tuple[Message, Message]:
+    """A turn as two messages; a call stays one, unless it had to be cut or the REPL is not offered as a function."""
+    called = turn.reply.called
+    if called is None or not offered or said != turn.reply.kept:
+        return Message("assistant", said), Message("user", told)
+    return called, Message("tool", told, result_of=called.calls[0].id)
 
 
 def _shortened(text: str) -> str:
@@ -298,8 +342,10 @@ def _size(text: str) -> int:
 
 def _feedback(turn: Turn, iteration: int, call: Call) -> str:
     if turn.output is None:
-        return f"{_NUDGES[turn.reply.problem or 'no code']} {_NEXT}"
+        return f"{_NUDGES[turn.reply.problem or 'no code']} {_NEXT.format(write=_WRITE[call.protocol == 'tools'])}"
     parts = [_printed(turn.output)]
+    if turn.output.answer is not None:
+        parts.append(_GUESSED)
     if turn.output.error:
         parts.append(turn.output.error.rstrip())
     if turn.output.lost:
@@ -307,7 +353,8 @@ def _feedback(turn: Turn, iteration: int, call: Call) -> str:
     if turn.output.variables:
         parts.append("New or changed: " + "; ".join(f"{name}: {what}" for name, what in turn.output.variables))
     if turn.reply.cut:
-        parts.append("Only your first block ran; what followed it was dropped. Write one block a reply.")
+        what = "call" if turn.reply.called else "block"
+        parts.append(f"Only your first {what} ran; what followed it was dropped. Write one {what} a reply.")
     parts.append(_turn_line(turn.output.used, iteration, call.max_iterations))
     return "\n".join(parts)
 

@@ -23,7 +23,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from . import blocks
-from .call import Completion, Handover, Message, Problem, Reply, Tool
+from .call import Completion, Handover, Message, Reply, Tool
 from .mend import LONGEST_CODE, is_program, mended, parsed, straight
 from .result import Quote
 
@@ -158,10 +158,10 @@ def _is_object(text: str) -> bool:
 
 def _read_text(text: str, finish_reason: str) -> Reply:
     whole = finish_reason != "length"
-    if "\n" not in text and "```" in text and "\\n" in text:  # line ends that were escaped once too often
-        text = text.replace("\\n", "\n").replace('\\"', '"')
     fenced = blocks.fenced(text)
     found = fenced.found or blocks.tagged(text)
+    if found is None and "\n" not in text and "```" in text:  # line ends that were escaped once too often
+        found = blocks.fenced(text.replace("\\n", "\n").replace('\\"', '"')).found
     if found is not None:
         if found.cut_off and not (whole and mended(found.code) is not None):
             return Reply(found.kept, problem="unfinished")
@@ -173,7 +173,7 @@ def _read_text(text: str, finish_reason: str) -> Reply:
         final = _final_in_prose(text)
         if final is not None:
             return final
-        if bare is not None:
+        if bare is not None and not _FINAL_LINE.search(text):  # one that was not taken is an example
             return _to_run(bare, text)
         if fenced.broken is not None:  # its error says what is wrong with it
             return _to_run(fenced.broken.code, fenced.broken.kept, fenced.broken.followed)

@@ -264,6 +264,8 @@ class Run:
                     window_bytes=contexts.window_bytes(model),
                     landing=True,
                     asks_of_itself=context is None,
+                    protocol=model.protocol,
+                    reasons=model.reasons,
                 )
                 if lack := prompts.lacking(call):
                     too_long = f"the prompt is {lack:,} bytes too long for {model.name}: pass text as context="
@@ -301,6 +303,8 @@ class Run:
             if not reply.spoken(completion):
                 why = "its output limit went into reasoning" if cut else ""
                 continue
+            if reply.is_refusal(reply.spoken(completion)):
+                raise loop.refused(model.name, reply.spoken(completion))
             if cut:
                 self.emit(NoticeGiven("reply_cut", "the reply was cut off by its output limit"), "0")
             said = reply.words(completion.text, [document.path for document in self.documents.corpus.documents])

@@ -125,7 +125,7 @@ class Settings:
     quiet: bool = setting(False, "flag", "-q", "--quiet", group="Display", common=True)
     """Show errors only."""
     verbose: bool = setting(False, "flag", "-v", "--verbose", group="Display", common=True)
-    """Show code and REPL output as they happen, and the whole manifest."""
+    """Show reasoning, code and REPL output as they happen, and the whole manifest."""
     color: str = setting("auto", "choice", "--color", choices=("auto", "always", "never"), metavar="WHEN", group="Display")
     """When to colour."""
 
@@ -142,12 +142,16 @@ class Settings:
     """Up to this size `context` is a plain str in the REPL, above it a lazy text."""
     direct_below: int = setting(12_000, "int", minimum=0)
     """Estimated tokens below which mode auto asks once with the whole text."""
+    protocol: str = setting("auto", "choice", choices=("auto", "text", "tools"))
+    """How the REPL is offered to a model: text, as a block of code to write; tools, as a function to call; auto, text until the model calls a function."""
+    effort: str | None = setting(None, "choice", choices=("low", "medium", "high"), none=True)
+    """How long models that can reason do so before they reply; none leaves it to them."""
     subcall_models: tuple[str, ...] = setting((), "list")
     """Further models that code in the REPL may name in llm_query(model=…)."""
     keys: dict[str, Any] = setting({}, "table")
     """Where API keys come from: [keys] PROVIDER = { env = "NAME" } or { command = "…" }."""
     models: dict[str, Any] = setting({}, "table")
-    """Models of your own: [models.NAME] with model, api_base, window, max_output, price, options."""
+    """Models of your own: [models.NAME] with model, api_base, window, max_output, price, protocol, effort, options."""
 # fmt: on
 
 

@@ -111,7 +111,7 @@ def test_three_nudges_then_the_landing() -> None:
     assert answer == Answer(1, (), StopReason.NO_PROGRESS)
     asked = [effect for effect in effects if isinstance(effect, Complete)]
     assert [effect.purpose for effect in asked] == ["iteration"] * (NUDGES + 1) + ["landing"]
-    assert "no code block" in asked[1].messages[-1].content
+    assert "nothing ran" in asked[1].messages[-1].content
 
 
 def test_code_resets_the_nudges() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..call import Completion, Message
+from ..call import Completion, Dialect, Message
 from ..errors import ConfigError
 from ..ledger import Price
 
@@ -33,6 +33,10 @@ class Model(Protocol):
     """Tokens the model can write at most."""
     price: Price | None
     """None = unknown."""
+    protocol: Dialect
+    """How it is offered the REPL."""
+    reasons: bool
+    """It thinks before it writes, as far as is known."""
     rpm: int | None
     """Requests a minute the user allows; None = as many as there are."""
 
@@ -44,7 +48,8 @@ class Model(Protocol):
         ...
 
     async def complete(self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool) -> Completion:
-        """One request, one reply. `sub` chooses the options meant for the sub-LM. It may take for ever: who calls has
+        """One request, one reply, thinking apart from text. The functions that are offered are on the system message.
+        `sub` chooses the options meant for the sub-LM. It may take for ever: who calls has
         a deadline, and cancels.
 
         Raises `ModelError` (with `retriable`, `retry_after`, `terminal`) or `ConfigError` (key, unknown model).
@@ -112,11 +117,14 @@ def connect(
     environ: Mapping[str, str],
     options: Sequence[str] = (),
     local: bool = False,
+    protocol: Dialect = "auto",
+    effort: str | None = None,
 ) -> Model:
     """The model of a name: `provider/model`, a `[models.NAME]`, or `offline/extractive`.
 
     `options` are `KEY=VALUE` and `sub.KEY=VALUE`; values are JSON where they can be. `local` refuses whatever is not
-    loopback. Nothing is sent. Raises `ConfigError` when a request could not succeed.
+    loopback. `protocol` and `effort` as in the table of settings. Nothing is sent. Raises `ConfigError` when a request
+    could not succeed.
     """
     if name == OFFLINE and name not in models:
         from .offline import ExtractiveModel
@@ -125,7 +133,7 @@ def connect(
     from .connection import Surroundings, resolve
     from .litellm import LitellmModel
 
-    return LitellmModel(resolve(name, Surroundings(models, keys, options, local, environ)))
+    return LitellmModel(resolve(name, Surroundings(models, keys, options, local, environ, protocol, effort)))
 
 
 def warm_up() -> None:

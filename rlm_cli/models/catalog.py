@@ -82,17 +82,21 @@ PROVIDERS = (
 
 _DEARER_ABOVE = re.compile(r"input_cost_per_token_above_(\d+)k_tokens")
 
+CALLS_ANYWAY = re.compile(r"groq/openai/gpt-oss-")
+"""Models that call functions nobody offered, at a provider that refuses such replies: they are offered one at once."""
+
 LOCAL_SERVERS = frozenset({"ollama", "ollama_chat", "llamafile", "lm_studio", "hosted_vllm"})
 """Servers people run themselves: on loopback their tokens cost nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the price map says of a model; `price` None = it does not."""
+    """What the price map says of a model; `price` None = it does not. `reasons`: it thinks before it writes."""
 
     window: int
     max_output: int
     price: Price | None
+    reasons: bool = False
 
 
 def provider(name: str) -> Provider | None:
@@ -132,7 +136,7 @@ def known(provider_name: str, model: str) -> Known | None:
     window = _whole(entry.get("max_input_tokens")) or _whole(entry.get("max_tokens")) or DEFAULT_WINDOW
     steps = [int(step[1]) * 1000 for step in map(_DEARER_ABOVE.fullmatch, entry) if step]
     output = _whole(entry.get("max_output_tokens")) or DEFAULT_MAX_OUTPUT
-    return Known(min([window, *steps]), output, _price(entry))
+    return Known(min([window, *steps]), output, _price(entry), bool(entry.get("supports_reasoning")))
 
 
 def _price(entry: dict[str, Any]) -> Price | None:

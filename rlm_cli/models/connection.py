@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..call import Dialect
 from ..errors import ConfigError
 from ..ledger import Price
 from . import catalog
@@ -34,9 +35,12 @@ _TABLE: dict[str, type | tuple[type, ...]] = {
     "max_output": int,
     "price": dict,
     "rpm": int,
+    "protocol": str,
+    "effort": str,
     "options": dict,
     "key": dict,
 }
+_CHOICES = {"protocol": ("auto", "text", "tools"), "effort": ("low", "medium", "high")}
 _PRICE = ("input", "cached", "cache_write", "output")
 _OUR_ARGUMENTS = (
     "model messages stream n tools functions timeout num_retries max_retries fallbacks caching client api_key api_base"
@@ -51,6 +55,8 @@ class Connection:
     """All that a request to one model needs. `options` go with every request, `sub_options` on top with sub-calls.
 
     `model` is in litellm's spelling. `api_base` None: the provider's own. `endpoint` is the host shown in the plan.
+    `protocol`: how it is offered the REPL. `reasons`: it thinks before it writes, as far as is known; `effort`: for how
+    long, None = as it likes.
     """
 
     name: str
@@ -63,6 +69,9 @@ class Connection:
     price: Price | None
     rpm: int | None = None
     loopback: bool = False
+    protocol: Dialect = "auto"
+    reasons: bool = False
+    effort: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     sub_options: Mapping[str, Any] = field(default_factory=dict)
     key: str | None = field(default=None, repr=False)
@@ -70,13 +79,16 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What names are looked up in: the `[models]` and `[keys]` tables, `--option`s, `--local`, the environment."""
+    """What names are looked up in: the `[models]` and `[keys]` tables, `--option`s, `--local`, the environment; and
+    what holds for models whose table says nothing else."""
 
     models: Mapping[str, Any]
     keys: Mapping[str, Any]
     options: Sequence[str]
     local: bool
     environ: Mapping[str, str]
+    protocol: Dialect = "auto"
+    effort: str | None = None
 
 
 def resolve(name: str, around: Surroundings) -> Connection:
@@ -106,7 +118,10 @@ def resolve(name: str, around: Surroundings) -> Connection:
             hint="name a model of a server on this machine, or leave out --local",
         )
     options, sub_options = _options(around.options, table.get("options", {}), name)
-    window, max_output, price = _measures(provider, bare, table, loopback)
+    window, max_output, price, reasons = _measures(provider, bare, table, loopback)
+    protocol = table.get("protocol", around.protocol)
+    if protocol == "auto" and catalog.CALLS_ANYWAY.match(f"{provider.name}/{bare}"):
+        protocol = "tools"
     if prefix in ("ollama", "ollama_chat"):  # else Ollama cuts longer prompts in silence
         options = {"num_ctx": window} | options
         window = options["num_ctx"] if isinstance(options["num_ctx"], int) else window
@@ -135,6 +150,9 @@ def resolve(name: str, around: Surroundings) -> Connection:
         price=price,
         rpm=table.get("rpm"),
         loopback=loopback,
+        protocol=protocol,
+        reasons=reasons or "effort" in table,
+        effort=table.get("effort", around.effort if reasons else None),
         options=options,
         sub_options=sub_options,
         key=key,
@@ -150,8 +168,9 @@ def _key_entry(name: str, prefix: str, table: Mapping[str, Any], keys: Mapping[s
 
 def _measures(
     provider: catalog.Provider, bare: str, table: Mapping[str, Any], loopback: bool
-) -> tuple[int, int, Price | None]:
-    """Window, output limit, price: the table's own, else those of `base_model`, else the map's, else cautious ones."""
+) -> tuple[int, int, Price | None, bool]:
+    """Window, output limit, price, whether it reasons: what the table says, or the map of `base_model`, or the map, or
+    cautious ones."""
     base = str(table.get("base_model") or f"{provider.name}/{bare}")
     prefix, slash, rest = base.partition("/")
     known = catalog.known(prefix, rest) if slash else catalog.known("openai", base)
@@ -165,7 +184,7 @@ def _measures(
         given = table["price"]
         price = Price(given["input"], given["output"], given.get("cached"), given.get("cache_write"))
     max_output = known.max_output if known else catalog.DEFAULT_MAX_OUTPUT
-    return table.get("window", window), table.get("max_output", max_output), price
+    return table.get("window", window), table.get("max_output", max_output), price, known is not None and known.reasons
 
 
 def checked_table(name: str, table: object) -> dict[str, Any]:
@@ -183,6 +202,8 @@ def checked_table(name: str, table: object) -> dict[str, Any]:
             raise ConfigError(f"{where} {key}: {_wanted(_TABLE[key])} is wanted")
         if isinstance(value, int) and value <= 0:
             raise ConfigError(f"{where} {key}: a number above 0 is wanted")
+        if key in _CHOICES and value not in _CHOICES[key]:
+            raise ConfigError(f"{where} {key}: {value!r} is not one of {', '.join(_CHOICES[key])}")
     if "model" not in table:
         raise ConfigError(f"{where} has no model", hint='model = "provider/model"')
     if "price" in table:

@@ -21,7 +21,8 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
-from ..call import Completion, Message
+from .. import reply
+from ..call import Completion, Message, Tool, ToolCall
 from ..errors import ConfigError, ModelError, RlmError
 from ..ledger import Usage
 from .connection import NO_KEY, Connection
@@ -105,6 +106,8 @@ class LitellmModel:
         self.window = connection.window
         self.max_output = connection.max_output
         self.price = connection.price
+        self.protocol = connection.protocol
+        self.reasons = connection.reasons
         self.rpm = connection.rpm
         self._connection = connection
         if connection.loopback:
@@ -154,47 +157,92 @@ class LitellmModel:
         limit_name = "max_completion_tokens" if here.provider == "openai" and here.api_base is None else "max_tokens"
         request: dict[str, Any] = {
             "model": here.model,
-            "messages": [{"role": message.role, "content": _encodable(message.content)} for message in messages],
+            "messages": [_wire(message) for message in messages],
             "timeout": CLIENT_TIMEOUT_S,
             "num_retries": 0,
             "max_retries": 0,
             limit_name: limit,
         }
+        if tools := [_offer(tool) for message in messages for tool in message.tools]:
+            request["tools"] = tools
+        if here.effort is not None and self._takes_effort():
+            request["reasoning_effort"] = here.effort
         if here.key is not None:
             request["api_key"] = here.key
         if here.api_base is not None:
             request["api_base"] = here.api_base
         return request | dict(here.options) | (dict(here.sub_options) if sub else {})
 
+    def _takes_effort(self) -> bool:
+        """Whether litellm can pass it on; of the models that reason some take no such parameter."""
+        here = self._connection
+        litellm = start_import().result()
+        bare = here.model.partition("/")[2]
+        return "reasoning_effort" in (litellm.get_supported_openai_params(bare, here.provider) or ())
+
     def _completion(self, response: Any) -> Completion:
         usage = getattr(response, "usage", None)
         if not response.choices:
             raise ModelError(f"{self.name} sent a reply without choices", retriable=True, usage=_usage(usage))
         choice = response.choices[0]
-        text, finish = choice.message.content or _called(choice.message), choice.finish_reason or "stop"
-        if finish == "content_filter" and not text:
+        text, thought = reply.split(
+            _encodable(choice.message.content or getattr(choice.message, "refusal", None) or "")
+        )
+        finish, calls = choice.finish_reason or "stop", _calls(choice.message)
+        if finish == "content_filter" and not (text or calls):
             why = "its provider's content filter"
             raise ModelError(f"{self.name} refused to answer", why=why, usage=_usage(usage))
-        reasoning = getattr(choice.message, "reasoning_content", None) or ""
+        reasoning = _encodable(getattr(choice.message, "reasoning_content", None) or "")
         return Completion(
-            text=_encodable(text),
+            text=text,
             finish_reason=finish,
             usage=_usage(usage),
             cost_usd=_cost(usage) if self._connection.provider == "openrouter" else None,
-            reasoning=scrub(_encodable(reasoning), self._connection.key),
+            reasoning=scrub("\n".join(filter(None, (reasoning, thought))), self._connection.key),
+            calls=calls,
         )
 
 
-def _called(message: Any) -> str:
-    """Code that came as the argument of a function, although none was offered, as the block it would have been."""
-    for call in getattr(message, "tool_calls", None) or ():
-        try:
-            code = json.loads(call.function.arguments)["code"]
-        except (ValueError, TypeError, KeyError, AttributeError):
-            continue
-        if isinstance(code, str):
-            return f"```repl\n{code}\n```"
-    return ""
+def _wire(message: Message) -> dict[str, Any]:
+    """A message as OpenAI spells it."""
+    wire: dict[str, Any] = {"role": message.role, "content": _encodable(message.content)}
+    if message.result_of:
+        wire["tool_call_id"] = message.result_of
+    if message.calls:
+        wire["content"] = wire["content"] or None  # some refuse an empty text
+        wire["tool_calls"] = [
+            {
+                "id": called.id,
+                "type": "function",
+                "function": {"name": called.name, "arguments": _encodable(called.arguments)},
+            }
+            for called in message.calls
+        ]
+        for sealed in (called.sealed for called in message.calls if called.sealed):
+            wire["thinking_blocks"] = json.loads(sealed)
+    return wire
+
+
+def _offer(tool: Tool) -> dict[str, Any]:
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": function}
+
+
+def _calls(message: Any) -> tuple[ToolCall, ...]:
+    """The functions that were called, offered or not, in the order in which they came."""
+    given = [(call.id, call.function) for call in getattr(message, "tool_calls", None) or () if call.function]
+    if not given and getattr(message, "function_call", None) is not None:  # its old spelling
+        given = [("", message.function_call)]
+    thinking = getattr(message, "thinking_blocks", None)  # Anthropic takes no call back without its thoughts
+    return tuple(
+        ToolCall(
+            id or "",
+            _encodable(function.name or ""),
+            _encodable(function.arguments or ""),
+            json.dumps(thinking) if thinking and number == 0 else "",
+        )
+        for number, (id, function) in enumerate(given)
+    )
 
 
 def _encodable(text: str) -> str:

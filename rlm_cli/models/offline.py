@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..call import Completion, Message
+from ..call import Completion, Dialect, Message
 from ..ledger import Price, Usage
 from ..prompts import QUESTION_MARK, question_of
 from .extract import best, terms
@@ -37,6 +37,8 @@ class ExtractiveModel:
     window = WINDOW
     max_output = 16_000
     price: Price | None = Price(0.0, 0.0)
+    protocol: Dialect = "text"
+    reasons = False
     rpm: int | None = None
 
     async def ready(self) -> None:

@@ -36,6 +36,7 @@ SHOWN_VARIABLES = 50
 SHOWN_FRAMES = 4
 SHOWN_ERROR = 2_000
 """Characters of an error's message."""
+_NOTHING = object()
 
 
 class Final(BaseException):
@@ -122,11 +123,13 @@ class Repl:
         sys.stdout = sys.stderr = self.printed
         return self._finished(error, shapes)
 
-    def final(self, value: Any = None, quotes: Any = ()) -> None:
+    def final(self, value: Any = _NOTHING, quotes: Any = ()) -> None:
         """FINAL(value, quotes=[…]): hand over the answer and end the work.
 
         Raises `QuoteNotFound`, once, for a quote that is not in the documents: a slip is mended by who made it.
         """
+        if value is _NOTHING:
+            raise TypeError("FINAL needs the answer; FINAL(None) means: the documents do not say")
         if isinstance(value, str) and not value.strip():
             raise ValueError("an empty text is no answer; FINAL(None) means: the documents do not say")
         handed = as_json(value), read_quotes(quotes)

@@ -1,12 +1,21 @@
 """Lines that stay on the screen whichever view is shown: what was skipped, notices, limits; with `-v` the documents,
-the code and what it printed."""
+what the model thought, the code and what it printed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from ..corpus import Document
-from ..events import CodeFinished, CodeStarted, CorpusLoaded, DocumentsRead, LimitHit, NoticeGiven, Stamped
+from ..events import (
+    CodeFinished,
+    CodeStarted,
+    CompletionFinished,
+    CorpusLoaded,
+    DocumentsRead,
+    LimitHit,
+    NoticeGiven,
+    Stamped,
+)
 from .figures import count, plural, seconds, usd
 from .safe import clean, one_line
 
@@ -51,11 +60,14 @@ def listed(document: Document) -> str:
 
 
 def verbose_lines(stamped: Stamped, color: bool) -> list[str]:
-    """What `-v` adds for this event: the code as it starts, the output as it ends, each under the call's address."""
+    """What `-v` adds for this event, under the call's address: reasoning (not of sub-calls, which may be hundreds), the
+    code as it starts, the output as it ends."""
     address = stamped.call or ""
     match stamped.event:
         case DocumentsRead(documents):
             return [listed(document) for document in documents]
+        case CompletionFinished(reasoning=thoughts, purpose=purpose) if thoughts.strip() and purpose != "sub":
+            return _block(f"{address} reasoning", thoughts, DIM if color else "")
         case CodeStarted(code):
             return _block(f"{address} code", code, DIM if color else "")
         case CodeFinished() as done:
