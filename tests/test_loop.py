@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from itertools import chain, pairwise, repeat
@@ -9,7 +10,7 @@ from itertools import chain, pairwise, repeat
 import pytest
 
 from rlm_cli import prompts
-from rlm_cli.call import Call, Complete, Completion, Entry, Execute, Handover, Message, Output, Preview
+from rlm_cli.call import Call, Complete, Completion, Entry, Execute, Handover, Message, Output, Preview, ToolCall
 from rlm_cli.errors import ConfigError, ModelError, RlmError
 from rlm_cli.ledger import Refusal, StopReason
 from rlm_cli.loop import NUDGES, converse
@@ -377,3 +378,153 @@ def test_the_examples_are_good_code(recursive: bool) -> None:
     assert "81000" in blocks[-1]
     assert not re.search(r"\{(kind|header|sub_chars|part|recursive|replies|subcalls)", system)
     assert ("rlm_query(" in system) == recursive
+
+
+def asked_of(effects: Sequence[Complete | Execute]) -> list[tuple[Message, ...]]:
+    return [effect.messages for effect in effects if isinstance(effect, Complete)]
+
+
+def test_prose_after_a_look_is_nudged_once_and_then_asked_for_in_words() -> None:
+    """Who has seen an output and talks gets one reminder; then one request for words, and none for code."""
+    prose = "The notice period is thirty days."
+    said = "Thirty days [1].\n> acme.txt: of thirty days"
+    answer, effects = play(a_call(), [code("print(1)"), Output("1"), prose, prose, said])
+    assert answer == Answer("Thirty days [1].", (Quote("of thirty days", "acme.txt"),), StopReason.NO_PROGRESS)
+    purposes = [effect.purpose for effect in effects if isinstance(effect, Complete)]
+    assert purposes == ["iteration"] * 3 + ["landing"]
+    assert "FINAL(" in asked_of(effects)[2][-1].content
+
+
+@pytest.mark.parametrize(
+    ("prose", "value", "quotes"),
+    [
+        ("**Final Answer:** thirty days", "thirty days", ()),
+        ("So it is \\boxed{30}.", "30", ()),
+        ("Thirty days.\n> acme.txt: of thirty days", "Thirty days.", (Quote("of thirty days", "acme.txt"),)),
+    ],
+)
+def test_prose_that_claims_to_be_the_answer_costs_no_further_request(
+    prose: str, value: str, quotes: tuple[Quote, ...]
+) -> None:
+    """It was nudged and says it again: the landing takes it as it is, as partial."""
+    answer, effects = play(a_call(), [code("print(1)"), Output("1"), prose, prose])
+    assert answer == Answer(value, quotes, StopReason.NO_PROGRESS)
+    assert len(asked_of(effects)) == 3
+
+
+def test_a_claim_before_any_look_is_no_answer() -> None:
+    """What was never looked up is asked for like any other prose."""
+    prose = "Final Answer: thirty days"
+    _, effects = play(a_call(), [prose] * (NUDGES + 1) + ["NOT FOUND"])
+    assert len(asked_of(effects)) == NUDGES + 2
+
+
+@pytest.mark.parametrize("handed", [False, True])
+def test_a_refusal_is_an_error_and_no_answer(handed: bool) -> None:
+    """In prose after one nudge, at once where it was handed over; an answer that came before stands."""
+    no = "I'm sorry, I can't help with that."
+    sent: list[str | Output] = [code("FINAL(no)"), Output(answer=Handover(no))] if handed else [no, no]
+    with pytest.raises(ModelError, match="refused to answer") as caught:
+        play(a_call(), sent)
+    assert no in caught.value.why
+    if not handed:
+        answer, _ = play(a_call(), [code("FINAL('Thirty')"), HELD, no, no])
+        assert answer.value == "Thirty"
+
+
+def test_a_refusal_at_the_end_is_no_answer_either() -> None:
+    """Words asked for after a limit may decline; then the run ends empty-handed, and says so."""
+    answer, _ = play(a_call(), [BUDGET, "", "I'm unable to assist with that."])
+    assert answer == Answer(None, (), StopReason.MAX_BUDGET)
+
+
+def test_an_answer_guessed_before_the_first_look_is_sent_back_once() -> None:
+    """A fixed text handed over by the block that looks first: the output is shown, and the answer must come again."""
+    guess = code("print(docs[0].text)\nFINAL('thirty days')")
+    seen = Output("sixty days", answer=Handover("thirty days"))
+    answer, effects = play(a_call(), [guess, seen, code("FINAL('sixty days')"), Output(answer=Handover("sixty days"))])
+    assert answer == Answer("sixty days")
+    assert "before you had seen its output" in asked_of(effects)[1][-1].content
+    kept, _ = play(a_call(), [guess, seen, BUDGET])
+    assert kept.value == "thirty days"
+    later, _ = play(a_call(), [code("print(1)"), Output("1"), guess, seen])
+    assert later == Answer("thirty days")
+    proved, _ = play(a_call(), [guess, Output("x", answer=Handover("thirty days", (Quote("thirty"),)))])
+    assert proved.value == "thirty days"
+
+
+def calling(source: str, id: str = "c1") -> Completion:
+    arguments = json.dumps({"code": source})
+    return Completion("I look.", "tool_calls", calls=(ToolCall(id, "repl", arguments),))
+
+
+@pytest.mark.parametrize("protocol", ["tools", "auto"])
+def test_calls_and_results_are_the_history(protocol: str) -> None:
+    """A call stays a call, its output is its result; the REPL is offered from the start, or once it was called."""
+    answer, effects = play(
+        a_call(protocol=protocol),
+        [calling("print(1)"), Output("one\n"), calling("FINAL(1)", "c2"), Output(answer=Handover(1))],
+    )
+    assert answer == Answer(1)
+    first, second = asked_of(effects)
+    assert [tool.name for tool in first[0].tools] == (["repl"] if protocol == "tools" else [])
+    assert [tool.name for tool in second[0].tools] == ["repl"]
+    assert second[: len(first)][1:] == first[1:]
+    said, result = second[-2:]
+    assert (said.role, said.content, said.calls[0].id) == ("assistant", "I look.", "c1")
+    assert (result.role, result.result_of, result.content.split("\n")[1]) == ("tool", "c1", "one")
+
+
+def test_without_the_protocol_a_call_is_a_block() -> None:
+    """`protocol = text`: a model that calls all the same is understood, and the history stays text."""
+    _, effects = play(a_call(), [calling("print(1)"), Output("1"), calling("FINAL(1)"), Output(answer=Handover(1))])
+    _, second = asked_of(effects)
+    assert second[-2] == Message("assistant", "I look.\n```repl\nprint(1)\n```")
+    assert (second[-1].role, second[0].tools) == ("user", ())
+
+
+def test_bad_arguments_go_back_as_the_result() -> None:
+    """The call is answered with what is wrong; its arguments are JSON in the history, whatever they were."""
+    bad = Completion("", "tool_calls", calls=(ToolCall("c1", "read file!", "the file a.txt"),))
+    _, effects = play(a_call(protocol="tools"), [bad, calling("FINAL(1)"), Output(answer=Handover(1))])
+    _, second = asked_of(effects)
+    assert second[-1].result_of == "c1"
+    assert "held no code" in second[-1].content
+    assert (second[-2].calls[0].name, json.loads(second[-2].calls[0].arguments)) == ("repl", {"code": "the file a.txt"})
+
+
+def test_the_landing_asks_beside_the_result() -> None:
+    """The closing request is the user's, not the word of a function."""
+    _, effects = play(
+        a_call(protocol="tools"),
+        [calling("print(1)"), Output("1", refused=BUDGET), calling("FINAL(1)"), Output(answer=Handover(1))],
+    )
+    last = asked_of(effects)[-1]
+    assert [message.role for message in last[-3:]] == ["assistant", "tool", "user"]
+    assert "Call `repl` one last time" in last[-1].content
+
+
+def test_a_long_call_is_cut_as_text() -> None:
+    """Arguments cannot be cut in the middle; a turn that is too long becomes a block, and the request stays valid."""
+    long = calling("x = '" + "y" * 30_000 + "'")
+    _, effects = play(
+        a_call(protocol="tools", window_bytes=30_000),
+        [long, Output("1"), calling("FINAL(1)"), Output(answer=Handover(1))],
+    )
+    _, second = asked_of(effects)
+    assert sum(len(message.written.encode()) for message in second) <= 30_000
+    assert not any(message.calls or message.result_of for message in second)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "reasons", "words"),
+    [("text", False, "a few lines of thought and then one block"), ("text", True, "Reply with one block"),
+     ("tools", False, "a few lines of thought and then call"), ("tools", True, "Call the function `repl`")],
+)  # fmt: skip
+def test_one_line_of_the_prompt_varies(protocol: str, reasons: bool, words: str) -> None:
+    """Models that do not reason by themselves are told to think in a few lines before their code."""
+    plain = prompts.turn(a_call(), ())[0].content.splitlines()
+    system = prompts.turn(a_call(protocol=protocol, reasons=reasons), ())[0].content.splitlines()
+    assert words in "\n".join(system)
+    differing = [line for line, other in zip(system, plain, strict=True) if line != other]
+    assert len(differing) <= (2 if protocol == "tools" else 1)
