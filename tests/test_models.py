@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import email.utils
+import json
 import os
 import subprocess
 import sys
@@ -17,11 +18,12 @@ from typing import Any
 import pytest
 from scripted import SENTINEL_KEY, Reply, Script, ScriptedServer
 
-from rlm_cli.call import Completion, Message
+from rlm_cli.call import Completion, Message, ToolCall
 from rlm_cli.errors import ConfigError, ModelError, RlmError
 from rlm_cli.ledger import Price, Usage
 from rlm_cli.models import OFFLINE, Model, catalog, choose, connect, secrets, warm_up, warm_up_for
 from rlm_cli.models.failures import scrub
+from rlm_cli.reply import REPL
 
 ROOT = Path(__file__).parent.parent
 KEYED = {"OPENAI_API_KEY": SENTINEL_KEY}
@@ -196,14 +198,125 @@ def test_a_failure_says_how_far_it_came() -> None:
         assert error.hint
 
 
-def test_code_as_the_argument_of_a_function() -> None:
-    """A model that calls a function although none was offered: its code is a block like any other."""
-    called = {"id": "1", "type": "function", "function": {"name": "repl", "arguments": '{"code": "print(1)"}'}}
-    completion, _ = ask([Reply(None, message={"tool_calls": [called]}, finish_reason="tool_calls")])
-    assert completion.text == "```repl\nprint(1)\n```"
-    for arguments in ("print(1)", "[]", '{"code": 5}', ""):
-        strange = called | {"function": {"name": "repl", "arguments": arguments}}
-        assert ask([Reply(None, message={"tool_calls": [strange]})])[0].text == ""
+CALLED = {"id": "c1", "type": "function", "function": {"name": "repl", "arguments": '{"code": "print(1)"}'}}
+
+
+def exchange(model: Model, *messages: Message) -> Completion:
+    async def main() -> Completion:
+        try:
+            return await model.complete(messages, max_output_tokens=9, sub=False)
+        finally:
+            await model.close()
+
+    return asyncio.run(main())
+
+
+def test_functions_that_were_called() -> None:
+    """Calls arrive as they were made, offered or not, in the old spelling too."""
+    completion, sent = ask([Reply(None, message={"tool_calls": [CALLED]}, finish_reason="tool_calls")])
+    assert completion.calls == (ToolCall("c1", "repl", '{"code": "print(1)"}'),)
+    assert (completion.text, completion.finish_reason, "tools" in sent) == ("", "tool_calls", False)
+    old = {"function_call": {"name": "repl", "arguments": "print(1)"}}
+    completion, _ = ask([Reply("Look.", message=old, finish_reason="function_call")])
+    assert completion.calls == (ToolCall("", "repl", "print(1)"),)
+
+
+def test_functions_that_are_offered() -> None:
+    """The system message's tools, a call and its result go out as OpenAI spells them."""
+    call = ToolCall("c1", "repl", '{"code": "1"}')
+    messages = (
+        Message("system", "s", tools=(REPL,)),
+        Message("user", "u"),
+        Message("assistant", "", calls=(call,)),
+        Message("tool", "one", result_of="c1"),
+    )
+    with ScriptedServer(["ok"]) as server:
+        assert exchange(served(server), *messages).text == "ok"
+        sent = server.requests[0].body
+    function = {"name": "repl", "description": REPL.description, "parameters": REPL.parameters}
+    assert sent["tools"] == [{"type": "function", "function": function}]
+    called, result = sent["messages"][2:]
+    assert called["tool_calls"] == [
+        {"id": "c1", "type": "function", "function": {"name": "repl", "arguments": '{"code": "1"}'}}
+    ]
+    assert (result["role"], result["tool_call_id"], result["content"]) == ("tool", "c1", "one")
+
+
+def test_thoughts_go_back_with_the_call_they_led_to() -> None:
+    """Anthropic refuses a call without its signed thoughts; they are kept unread and sent again."""
+    thinking = {"type": "thinking", "thinking": "hm", "signature": "sealed"}
+    content = [thinking, {"type": "tool_use", "id": "c1", "name": "repl", "input": {"code": "1"}}]
+    whole = {"id": "m", "type": "message", "role": "assistant", "model": "claude-sonnet-4-5", "content": content}
+    whole |= {"stop_reason": "tool_use", "usage": {"input_tokens": 5, "output_tokens": 5}}
+    with ScriptedServer([Reply(body=json.dumps(whole).encode())] * 2) as server:
+        base = {"ANTHROPIC_API_KEY": SENTINEL_KEY, "ANTHROPIC_API_BASE": server.base_url.removesuffix("/v1")}
+        model = linked("anthropic/claude-sonnet-4-5", base, effort="low")
+        first = (Message("system", "s", tools=(REPL,)), Message("user", "u"))
+        completion = exchange(model, *first)
+        assert (completion.reasoning, completion.text) == ("hm", "")
+        (call,) = completion.calls
+        again = exchange(
+            model, *first, Message("assistant", "", calls=(call,)), Message("tool", "one", result_of=call.id)
+        )
+        assert again.calls
+        asked, back = (request.body for request in server.requests)
+    assert asked["thinking"]["type"] in ("enabled", "adaptive")
+    assert back["thinking"] == asked["thinking"]
+    assert back["messages"][1]["content"][0] == thinking
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "thought"),
+    [
+        ("<think>hm</think>Yes", "Yes", "hm"),
+        ("hm\n</think>\n\nYes", "\nYes", "hm"),
+        ("<think>a</think><think>b</think>Yes", "Yes", "a\nb"),
+        ("<think>never ends", "", "never ends"),
+        ("print('</think>')", "print('</think>')", ""),
+    ],
+)
+def test_thinking_in_the_text_is_reasoning(text: str, said: str, thought: str) -> None:
+    """Whatever the tag: it is kept beside the text and never part of it."""
+    completion, _ = ask([Reply(text)])
+    assert (completion.text.lstrip("\n"), completion.reasoning) == (said.lstrip("\n"), thought)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "sent"),
+    [
+        ("openai/gpt-5.4-mini", {"effort": "high"}, "high"),
+        ("openai/gpt-5.4-mini", {}, None),
+        ("openai/gpt-4o-mini", {"effort": "high"}, None),
+        ("openai/nobody-knows", {"effort": "high"}, None),
+        ("openai/gpt-5.4-mini", {"effort": "high", "options": ("reasoning_effort=low",)}, "low"),
+        ("mine", {"effort": "low", "models": {"mine": {"model": "openai/gpt-5.4-mini", "effort": "high"}}}, "high"),
+    ],
+)
+def test_effort_goes_to_models_that_reason(name: str, settings: dict[str, Any], sent: str | None) -> None:
+    """Left out for those that do not, or that nobody knows; a model's own table and an option win."""
+    _, request = ask(["ok"], name=name, **settings)
+    assert request.get("reasoning_effort") == sent
+
+
+def test_effort_and_protocol_are_known_before_the_run() -> None:
+    """Who reasons by the price map or by its table, and how each is offered the REPL."""
+    reasons = {name: linked(name).reasons for name in ("openai/gpt-5.4-mini", "openai/gpt-4o-mini", "openai/x")}
+    assert list(reasons.values()) == [True, False, False]
+    own = {"mine": {"model": "openai/x", "effort": "low", "protocol": "text"}}
+    mine = linked("mine", models=own, protocol="tools")
+    assert (mine.reasons, mine.protocol, linked("openai/x", protocol="tools").protocol) == (True, "text", "tools")
+    groq = {"GROQ_API_KEY": SENTINEL_KEY}
+    assert linked("groq/openai/gpt-oss-20b", groq).protocol == "tools"
+    assert linked("groq/openai/gpt-oss-20b", groq, protocol="text").protocol == "text"
+
+
+def test_a_call_that_its_provider_refused_is_read_all_the_same() -> None:
+    """Groq answers 400 to a call nobody offered, or with broken arguments, and gives what the model wrote."""
+    error = {"message": "Tool choice is none, but model called a tool", "type": "invalid_request_error"}
+    written = '{"name": "repl", "arguments": {"code": "print(1)"}}'
+    body = {"error": error | {"code": "tool_use_failed", "failed_generation": written}}
+    completion, _ = ask([Reply(status=400, body=json.dumps(body).encode())])
+    assert (completion.text, completion.usage) == (written, Usage())
 
 
 def test_a_useless_reply_is_paid_for() -> None:

@@ -7,6 +7,7 @@ large providers and are confessed here. Nothing in a message may contain the key
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import ssl
@@ -91,6 +92,22 @@ def translate(error: BaseException, connection: Connection) -> RlmError:
             f"{name}: {what}", why=said, hint=hint, retriable=True, retry_after=after, cut_short=broke_off
         )
     return ModelError(f"{name}: the request was refused{f' ({status})' if status else ''}", why=said)
+
+
+def failed_generation(error: BaseException) -> str | None:
+    """What the model wrote where the provider refused its reply for how it calls a function: Groq gives it back."""
+    for link in _chain(error):
+        body = getattr(link, "body", None)
+        detail = body.get("error", body) if isinstance(body, dict) else None
+        if detail is None and (found := re.search(r"\{.*\}", str(link), re.DOTALL)) is not None:
+            try:
+                detail = json.loads(found[0]).get("error")
+            except (ValueError, AttributeError):
+                continue
+        if isinstance(detail, dict) and detail.get("code") == "tool_use_failed":
+            written = detail.get("failed_generation")
+            return written if isinstance(written, str) and written.strip() else None
+    return None
 
 
 def provider_words(error: BaseException, key: str | None) -> str:

@@ -26,7 +26,7 @@ from ..call import Completion, Message, Tool, ToolCall
 from ..errors import ConfigError, ModelError, RlmError
 from ..ledger import Usage
 from .connection import NO_KEY, Connection
-from .failures import scrub, translate
+from .failures import failed_generation, scrub, translate
 
 CLIENT_TIMEOUT_S = 86_400.0
 """Seconds; the caller's own deadline comes first. Always the same: litellm keeps one HTTP client, with its
@@ -131,12 +131,15 @@ class LitellmModel:
         _asked.add(self)
         _asking.set(True)
         failure: RlmError
+        written: str | None = None
         try:
             response = await litellm.acompletion(**self._request(messages, max_output_tokens, sub))
         except Exception as error:  # litellm lets through whatever its clients raise
-            failure = translate(error, self._connection)
+            failure, written = translate(error, self._connection), failed_generation(error)
         else:
             return self._completion(response)
+        if written is not None:
+            return Completion(scrub(_encodable(written), self._connection.key))
         raise failure  # outside the handlers: what litellm raised holds the request, and with it the key
 
     async def close(self) -> None:
