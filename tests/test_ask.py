@@ -270,6 +270,67 @@ def test_not_found_is_no_error(rlm: Rlm, write: Write, tmp_path: Path) -> None:
     assert (code, result["status"], result["answer"], result["found"]) == (0, "not_found", None, False)
 
 
+def call_of(code: str, id: str, **message: Any) -> Reply:
+    called = {"id": id, "type": "function", "function": {"name": "repl", "arguments": json.dumps({"code": code})}}
+    return Reply("I look.", message={"tool_calls": [called]} | message, finish_reason="tool_calls")
+
+
+@pytest.mark.parametrize("protocol", ["tools", "auto", "text"])
+def test_the_repl_as_a_function(rlm: Rlm, write: Write, tmp_path: Path, protocol: str) -> None:
+    """Offered or called unasked: the same answer, the same events, and all of it in the trace; sub-calls get none."""
+    write("acme.txt", ACME)
+    replies = script(
+        call_of("n = llm_query('how many?')\nprint(n)", "c1"),
+        call_of("FINAL(n + ' days [1]', quotes=[\"on thirty days' notice\"])", "c2"),
+        sub=lambda prompt: "<think>hm</think>30",
+    )
+    trace = tmp_path / "trace.jsonl"
+    with ScriptedServer(replies) as server:
+        server_env = server.env | {"HOME": str(rlm.home), "RLM_PROTOCOL": protocol}
+        ran = rlm(
+            "ask", "-m", "openai/scripted", "-b", "none", "--mode", "rlm", "--trace", str(trace), "How long?", "docs",
+            env=server_env, cwd=tmp_path,
+        )  # fmt: skip
+        offered = [bool(request.body.get("tools")) for request in server.requests]
+        history = server.requests[2].messages
+    assert (ran.code, ran.out.splitlines()[0]) == (0, "30 days [1]"), ran.err
+    assert offered == {"tools": [True, False, True], "auto": [False, False, True], "text": [False] * 3}[protocol]
+    assert history[-1]["role"] == ("user" if protocol == "text" else "tool")
+    events = [json.loads(line) for line in trace.read_text().splitlines()]
+    finished = [event for event in events if event["type"] == "completion.finished"]
+    assert [call["id"] for event in finished for call in event["calls"]] == ["c1", "c2"]
+    assert [event["reasoning"] for event in finished] == ["", "hm", ""]
+    asked = [event for event in events if event["type"] == "completion.started"][-1]["messages"]
+    assert [message["role"] for message in asked] == [message["role"] for message in history]
+    assert ("tools" in asked[0], "calls" in asked[-2]) == (protocol != "text",) * 2
+    kinds = [event["type"] for event in events if event["type"] != "blob"]
+    assert kinds.count("code.started") == kinds.count("iteration.started") == 2
+
+
+def test_reasoning_is_shown_and_never_the_answer(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """With -v it is on stderr, of the root and not of sub-calls; the answer is what is said after it."""
+    write("acme.txt", ACME)
+    usage = {"prompt_tokens": 9, "completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 7}}
+    reply = Reply("<think>The clause says so.</think>Thirty days.", usage=usage, message={"reasoning_content": "Hm."})
+    with ScriptedServer([reply]) as server:
+        code, out, err = ask(rlm, server, "-v", "--json", "How long?", "docs", cwd=tmp_path)
+    result = result_of(out)
+    assert (code, result["answer"], result["usage"]["reasoning_tokens"]) == (0, "Thirty days.", 7)
+    assert "0 reasoning\n  Hm.\n  The clause says so.\n" in err
+
+
+def test_a_refusal_is_said_and_is_no_answer(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """In one call or in the REPL: exit 5, nothing on stdout, the model's own words on stderr."""
+    write("acme.txt", ACME)
+    no = "I'm sorry, but I can't help with that."
+    for mode, replies in (("direct", [no]), ("rlm", [no, no])):
+        with ScriptedServer(replies) as server:
+            code, out, err = ask(rlm, server, "--mode", mode, "How long?", "docs", cwd=tmp_path)
+        assert (code, out) == (5, ""), err
+        assert "refused to answer" in err
+        assert "can't help with that" in err
+
+
 def test_stdin_is_read_when_piped(rlm: Rlm) -> None:
     """`journalctl | rlm ask …`: no source, lines are cited as -:N."""
     with ScriptedServer(["At noon [1].\n> error at noon"]) as server:

@@ -315,8 +315,15 @@ def test_a_call_that_its_provider_refused_is_read_all_the_same() -> None:
     error = {"message": "Tool choice is none, but model called a tool", "type": "invalid_request_error"}
     written = '{"name": "repl", "arguments": {"code": "print(1)"}}'
     body = {"error": error | {"code": "tool_use_failed", "failed_generation": written}}
-    completion, _ = ask([Reply(status=400, body=json.dumps(body).encode())])
-    assert (completion.text, completion.usage) == (written, Usage())
+    for name in ("openai/gpt-5.4-mini", "groq/openai/gpt-oss-20b"):
+        with ScriptedServer([Reply(status=400, body=json.dumps(body).encode())]) as server:
+            base = KEYED | {
+                "OPENAI_API_BASE": server.base_url,
+                "GROQ_API_BASE": server.base_url,
+                "GROQ_API_KEY": "k" * 9,
+            }
+            completion = once(linked(name, base))
+        assert (completion.text, completion.usage) == (written, Usage())
 
 
 def test_a_useless_reply_is_paid_for() -> None:
