@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .mend import compiles, is_program, mended, parsed, without_label
+from .mend import compiles, expression, is_program, mended, parsed, without_label
 
 PYTHON = frozenset("repl python py python3 py3 ipython ipython3 pycon tool_code execute".split())
 """Tags of blocks that are run whatever is in them."""
@@ -29,8 +29,8 @@ OTHERS = frozenset(
     " latex tex".split()
 )
 """Tags of blocks that are not."""
-CLOSINGS, MENDED_CLOSINGS = 40, 5
-"""Lines that are tried as the end of a block, as it is and with mends."""
+BLOCKS, CLOSINGS, MENDED_CLOSINGS = 20, 20, 3
+"""Blocks that are looked at; lines that are tried as the end of one, as it is and with mends."""
 STARTS, OBJECTS = 60, 20
 """Lines after which bare code is looked for; braces at which a JSON object is."""
 
@@ -39,13 +39,13 @@ _OPEN = re.compile(
 )
 OPENING = re.compile(_OPEN.pattern, re.MULTILINE)
 """The line that opens a block, anywhere in a text."""
-_AFTER_TEXT = re.compile(r"^(?P<text>.*\S.*?)[ \t]*(?P<fence>```(?:repl|python|py)[ \t]*)$", re.MULTILINE)
+_AFTER_TEXT = re.compile(r"(?<=[^\s`])[ \t]*(?P<fence>```(?:repl|python|py)[ \t]*)$", re.MULTILINE)
 _INLINE = re.compile(r"```(?:repl|python|py)[ \t]+(?P<code>[^`\n]+)```")
 _TAGS = (
     r"<(?P<tag>code|python|repl|py|execute|tool_code|ipython)\b[^>\n]*>(?P<code>.*?)(?:</(?P=tag)>|(?P<open>\Z))",
     r"<parameter(?:=|\s+name=)[\"']?(?:code|source|script)[\"']?[^>\n]*>(?P<code>.*?)(?:</parameter>|(?P<open>\Z))",
     r"<\|python_tag\|>(?P<code>.*?)(?:<\|(?:eom_id|eot_id|end)\|>|(?P<open>\Z))",
-    r"to=(?:functions\.)?(?:repl|python)\b[^\n]*?<\|message\|>(?P<code>.*?)(?:<\|call\|>|(?P<open>\Z))",
+    r"to=(?:functions\.)?(?:repl|python)\b[^\n]{0,200}?<\|message\|>(?P<code>.*?)(?:<\|call\|>|(?P<open>\Z))",
     r"^Action Input:(?P<code>.*?)(?:^Observation:|(?P<open>\Z))",
 )
 """Of Hermes and CodeAct, Qwen and Claude, Llama, gpt-oss, ReAct."""
@@ -89,7 +89,7 @@ def fenced(text: str) -> Fenced:
     read = _fenced(text)
     if read.found is not None:
         return read
-    apart = _AFTER_TEXT.sub(r"\g<text>\n\g<fence>", text)
+    apart = _AFTER_TEXT.sub(r"\n\g<fence>", text)
     if apart != text and (found := _fenced(apart).found) is not None:
         return Fenced(found)
     inline = _INLINE.search(text)
@@ -170,12 +170,13 @@ def unwrapped(code: str) -> str:
 
 def _fenced(text: str) -> Fenced:
     lines = text.splitlines(keepends=True)
-    at, foreign, broken = 0, False, None
-    while at < len(lines):
+    at, blocks, foreign, broken = 0, 0, False, None
+    while at < len(lines) and blocks < BLOCKS:
         opening = _OPEN.match(lines[at].rstrip("\r\n"))
         if opening is None:
             at += 1
             continue
+        blocks += 1
         code, end, closed = _block(lines, at, opening["fence"])
         tag = opening["tag"].lower()
         info = opening["more"] if tag in PYTHON else opening["tag"] + opening["more"]
@@ -194,7 +195,7 @@ def _fenced(text: str) -> Fenced:
             foreign = True
         elif _does_something(code):
             return Fenced(found)
-        elif broken is None and closed and re.search(r"^\s*(?:import|from|for|def|if)\b|\w\(|=", code):
+        elif broken is None and closed and re.search(r"^[ \t]*(?:import|from|for|def|if)\b|\w\(|=", code):
             broken = found
     return Fenced(None, foreign, broken)
 
@@ -256,8 +257,9 @@ def _in_json(text: str) -> tuple[str, int] | None:
             continue
         if (code := _of_object(value)) is not None:
             return code, end
+    literal = expression(text.strip()) if text.lstrip().startswith("{") else None
     try:
-        value = ast.literal_eval(text.strip()) if text.strip().startswith("{") else None
+        value = None if literal is None else ast.literal_eval(literal)
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return None
     code = _of_object(value)

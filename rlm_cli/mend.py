@@ -12,9 +12,12 @@ import html
 import re
 import warnings
 from collections.abc import Iterator
+from functools import lru_cache
 
 LONGEST_CODE = 100_000
 """Characters of code that are compiled to see whether they are some; CPython's compiler dies of much more."""
+CACHED = 32
+"""Texts whose last verdict is remembered: one reply asks for the same several times."""
 LABELS = frozenset(
     {"repl", "python", "py", "python3", "ipython", "language: python", "language=python", "lang: python"}
 )
@@ -30,6 +33,7 @@ _GOES_ON = re.compile(r"^[ \t]*\.\.\.:? ?")
 _INVENTED = re.compile(r"^[ \t]*(?:#+ *|\*\*)?(?:Output|Result|Observation|Out\[\d*\])(?:\*\*)? ?:", re.IGNORECASE)
 
 
+@lru_cache(maxsize=CACHED)
 def compiles(code: str) -> bool:
     """Whether it is Python, top-level `await` allowed; what is too long to try counts as if it were."""
     if len(code) > LONGEST_CODE:
@@ -45,11 +49,27 @@ def compiles(code: str) -> bool:
 
 def parsed(code: str) -> ast.Module | None:
     """The tree of a program, None for what is none or too long."""
-    if len(code) > LONGEST_CODE or not compiles(code):
+    return _grammatical(code) if len(code) <= LONGEST_CODE and compiles(code) else None
+
+
+def expression(source: str) -> ast.expr | None:
+    """The tree of an expression, None for what is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(source, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(code)
+
+
+def _grammatical(code: str) -> ast.Module | None:
+    """The tree of what obeys the grammar, if not all rules."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 def is_program(text: str) -> bool:
@@ -59,6 +79,7 @@ def is_program(text: str) -> bool:
     return tree is not None and any(isinstance(found, doing) for found in ast.walk(tree))
 
 
+@lru_cache(maxsize=CACHED)
 def mended(code: str) -> str | None:
     """`code` if it compiles, else what the fewest mends make of it, None where none helps."""
     if _NOTEBOOK.match(code) and compiles(typed := _without_prompts(code)):
@@ -125,9 +146,8 @@ def _real_lines(code: str) -> str:
 
 def _without_return(code: str) -> str:
     """`return FINAL(…)` outside a function is `FINAL(…)`, which ends the cell as well."""
-    try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = _grammatical(code)
+    if tree is None:
         return code
     lines = [line.encode() for line in code.split("\n")]  # columns count bytes
     for found in reversed(list(_returns(tree))):

@@ -107,14 +107,12 @@ _RECURSIVE = (
     " `rlm_query_batched(prompts, contexts)` for several. Use it for a part that needs looking and several steps.\n"
 )
 
+_CALL = "call the function `repl`, whose `code` is what the blocks here show:"
 _HOW = {
     (False, False): "Reply with a few lines of thought and then one block:",
     (False, True): "Reply with one block:",
-    (
-        True,
-        False,
-    ): "Write a few lines of thought and then call the function `repl` with code, here as in the examples below:",
-    (True, True): "Call the function `repl` with code, here as in the examples below:",
+    (True, False): f"Reply with a few lines of thought and then {_CALL}",
+    (True, True): _CALL.capitalize(),
 }
 """How to reply: the REPL is a function to call; the model thinks before it writes."""
 _NUDGES: dict[Problem, str] = {
@@ -355,7 +353,8 @@ def _feedback(turn: Turn, iteration: int, call: Call) -> str:
     if turn.reply.cut:
         what = "call" if turn.reply.called else "block"
         parts.append(f"Only your first {what} ran; what followed it was dropped. Write one {what} a reply.")
-    parts.append(_turn_line(turn.output.used, iteration, call.max_iterations))
+    what = "call" if call.protocol == "tools" else "block"
+    parts.append(_turn_line(turn.output.used, iteration, call.max_iterations, what))
     return "\n".join(parts)
 
 
@@ -367,7 +366,7 @@ def _printed(output: Output) -> str:
     return "Output: nothing was printed. Use print(...) to see a value."
 
 
-def _turn_line(used: float, iteration: int, of: int) -> str:
+def _turn_line(used: float, iteration: int, of: int, what: str) -> str:
     """What is left is said only when it runs short, and only at fixed steps, so that requests stay the same."""
     remarks = []
     if of - iteration <= 3:
@@ -375,7 +374,7 @@ def _turn_line(used: float, iteration: int, of: int) -> str:
     if used:
         remarks.append(f"more than {used:.0%} of the budget is used")
     tail = f" ({', '.join(remarks)}: come to an answer)" if remarks else ""
-    return f"The next block; when the answer is known, a block with FINAL(...).{tail}"
+    return f"The next {what}; when the answer is known, a {what} with FINAL(...).{tail}"
 
 
 def _count(number: int, noun: str) -> str:

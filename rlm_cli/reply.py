@@ -21,14 +21,17 @@ import math
 import re
 from collections.abc import Collection
 from dataclasses import replace
+from itertools import islice
 
 from . import blocks
 from .call import Completion, Handover, Message, Reply, Tool
-from .mend import LONGEST_CODE, is_program, mended, parsed, straight
+from .mend import LONGEST_CODE, expression, is_program, mended, parsed, straight
 from .result import Quote
 
 NOT_FOUND = "NOT FOUND"
 """The words with which an answer in prose says that the documents do not answer."""
+FINALS = 5
+"""Hand-overs in one prose that are read."""
 LAST_WORDS = 200
 """Characters at the end of prose, where a plan is announced."""
 LONGEST_REFUSAL = 600
@@ -53,7 +56,7 @@ _THINKING = (
     r"(?P<said>(?:(?!<think).)*?)</think(?:ing)?>[ \t]*(?:\n|\Z)",
 )
 """At the start of a reply; of the last kind only the closing tag comes, the model's template has opened it."""
-_THOUGHTS = tuple(re.compile(rf"\s*{pattern}", re.DOTALL | re.IGNORECASE) for pattern in _THINKING)
+_THOUGHTS = tuple(re.compile(pattern, re.DOTALL | re.IGNORECASE) for pattern in _THINKING)
 _CHANNEL = re.compile(
     r"\s*(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>(?P<said>.*?)(?:<\|(?:return|end)\|>)?\s*", re.DOTALL
 )
@@ -106,9 +109,9 @@ def read(completion: Completion) -> Reply:
 def split(text: str) -> tuple[str, str]:
     """What a reply says, and the thinking that was written into it."""
     thoughts = []
-    while match := next(filter(None, (pattern.match(text) for pattern in _THOUGHTS)), None):
+    while match := next(filter(None, (pattern.match(text.lstrip()) for pattern in _THOUGHTS)), None):
         thoughts.append(match["said"].strip())
-        text = text[match.end() :]
+        text = match.string[match.end() :]
     if match := _CHANNEL.fullmatch(text):
         text = match["said"]
     return text, "\n".join(filter(None, thoughts))
@@ -267,7 +270,7 @@ def closing(completion: Completion, paths: Collection[str] = ()) -> Handover | N
     one that goes on working: a program and nothing else, or a block for the REPL."""
     said = spoken(completion)
     reply = read(completion)
-    final = _final_in_prose(reply.code) if reply.code is not None else reply
+    final = _final_in_prose(reply.code, runs=False) if reply.code is not None else reply
     if final is not None and final.answer is not None:
         return final.answer
     if reply.problem == "refusal" or not said:
@@ -289,26 +292,31 @@ def _quote(text: str, paths: Collection[str]) -> Quote:
     return Quote(text, path)
 
 
-def _final_in_prose(text: str) -> Reply | None:
-    """The FINAL of a reply without code; of several the first, unless they differ."""
-    finals = [_one_final(text, text[match.start("call") :]) for match in _FINAL_LINE.finditer(text)]
+def _final_in_prose(text: str, runs: bool = True) -> Reply | None:
+    """The FINAL of a reply without code; of several the first, unless they differ. One with quotes is code, where code
+    `runs`: they are looked up there, and can be mended."""
+    finals = [
+        _one_final(text, text[match.start("call") :], runs) for match in islice(_FINAL_LINE.finditer(text), FINALS)
+    ]
     found = [final for final in finals if final is not None]
     if any(final != found[0] for final in found):
         return Reply(text, problem="several answers")
     return found[0] if found else None
 
 
-def _one_final(text: str, rest: str) -> Reply | None:
+def _one_final(text: str, rest: str, runs: bool) -> Reply | None:
     source = _complete_call(rest) or _complete_call(straight(rest))
     if source is None or not _LINE_ENDS.match(rest, len(source)):
         said = _in_brackets(rest)  # FINAL(The notice period is thirty days.)
         return None if said is None else _answered(text, Handover(said))
-    call = ast.parse(source, mode="eval").body
+    call = expression(source)
     assert isinstance(call, ast.Call)
     if isinstance(call.func, ast.Name) and call.func.id == "FINAL_VAR":
         return Reply(text, code=source)
     literal = _literal_handover(call)
-    return Reply(text, code=source) if literal is None else _answered(text, literal)
+    if literal is None or (literal.quotes and runs):
+        return Reply(text, code=source)
+    return _answered(text, literal)
 
 
 def _answered(text: str, handed: Handover) -> Reply | None:
@@ -344,11 +352,8 @@ def _in_brackets(rest: str) -> str | None:
 def _complete_call(text: str) -> str | None:
     """The shortest prefix of `text` that is a whole call in Python."""
     for end in [i for i, letter in enumerate(text[:LONGEST_CODE]) if letter == ")"][:200]:
-        try:
-            if isinstance(ast.parse(text[: end + 1], mode="eval").body, ast.Call):
-                return text[: end + 1]
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
+        if isinstance(expression(text[: end + 1]), ast.Call):
+            return text[: end + 1]
     return None
 
 

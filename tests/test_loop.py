@@ -519,7 +519,7 @@ def test_a_long_call_is_cut_as_text() -> None:
 @pytest.mark.parametrize(
     ("protocol", "reasons", "words"),
     [("text", False, "a few lines of thought and then one block"), ("text", True, "Reply with one block"),
-     ("tools", False, "a few lines of thought and then call"), ("tools", True, "Call the function `repl`")],
+     ("tools", False, "a few lines of thought and then call the function"), ("tools", True, "Call the function `repl`")],
 )  # fmt: skip
 def test_one_line_of_the_prompt_varies(protocol: str, reasons: bool, words: str) -> None:
     """Models that do not reason by themselves are told to think in a few lines before their code."""

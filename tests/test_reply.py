@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from rlm_cli.call import Completion, Handover, Reply
-from rlm_cli.reply import read, words
+from rlm_cli.call import Completion, Handover, Reply, ToolCall
+from rlm_cli.reply import closing, read, words
 from rlm_cli.result import Quote
 
 CODE = "print(1)\n"
@@ -66,7 +68,6 @@ def test_the_first_of_several_blocks_runs() -> None:
         ("FINAL(None)", Handover(None)),
         ("FINAL(['a', 'b'])", Handover(["a", "b"])),
         ("FINAL(The notice period is thirty (30) days.)", Handover("The notice period is thirty (30) days.")),
-        ('FINAL("Yes [1]", quotes=[("a.txt", "it is so")])', Handover("Yes [1]", (Quote("it is so", "a.txt"),))),
         ('**FINAL("bold")**', Handover("bold")),
     ],
 )
@@ -81,6 +82,7 @@ def test_final_in_prose(text: str, answer: Handover) -> None:
         ("FINAL_VAR(result)", "FINAL_VAR(result)"),
         ('Done.\nFINAL_VAR("result")', 'FINAL_VAR("result")'),
         ("FINAL(result)", "FINAL(result)"),
+        ('FINAL("Yes [1]", quotes=[("a.txt", "it is so")])', 'FINAL("Yes [1]", quotes=[("a.txt", "it is so")])'),
         ("FINAL(', '.join(names), quotes=found)", "FINAL(', '.join(names), quotes=found)"),
         ("x = len(context)\nprint(x)", "x = len(context)\nprint(x)"),
     ],
@@ -128,3 +130,23 @@ def test_a_prose_answer_cut_off_by_the_limit_does_not_count() -> None:
 def test_answers_in_words(text: str, answer: Handover) -> None:
     """The text, then `> quote` or `> path: quote` lines."""
     assert words(text, ["a.txt", "b c.txt"]) == answer
+
+
+def test_the_last_reply_needs_no_code() -> None:
+    """Where nothing runs any more, a FINAL with quotes is read as it stands."""
+    said = closing(Completion('FINAL("Yes [1]", quotes=[("a.txt", "it is so")])'))
+    assert said == Handover("Yes [1]", (Quote("it is so", "a.txt"),))
+    assert closing(Completion("I can't help with that.")) is None
+    assert closing(Completion("", calls=(ToolCall("c", "repl", '{"code": "print(1)"}'),))) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<code>", "```\n", "{", "FINAL(", 'FINAL("x")\n', "<think>", "a<", "x y\n\n", "print(1)\n", "\\boxed{", "to=python ",
+     " ", "(", "> x\n", "&lt;", "Action Input:", "answer is ", "```repl\nx y\n```\n"],
+)  # fmt: skip
+def test_no_reply_takes_long_to_read(text: str) -> None:
+    """Of 60,000 characters, which is what a model can write: read in no more time than it takes to look."""
+    began = time.process_time()
+    read(Completion(text * (60_000 // len(text)) + "x"))
+    assert time.process_time() - began < 3
