@@ -140,7 +140,7 @@ def land(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> Conversatio
             trajectory = (*trajectory, Turn(parsed, output))
             handed = output.answer or output.held
             if handed is not None:
-                return _handed_over(handed, output.refused, stop.reason)
+                return _unless_refused(call, _handed_over(handed, output.refused, stop.reason))
         completion = yield from _ask_to_land(call, partial(prompts.landing_words, trajectory=trajectory, stop=stop))
         if completion is not None and reply.spoken(completion):
             closed = reply.closing(completion, paths)

@@ -139,7 +139,9 @@ class LitellmModel:
         else:
             return self._completion(response)
         if written is not None:
-            return Completion(scrub(_encodable(written), self._connection.key))
+            return Completion(
+                "", "tool_calls", calls=(_refused_call(scrub(_encodable(written), self._connection.key)),)
+            )
         raise failure  # outside the handlers: what litellm raised holds the request, and with it the key
 
     async def close(self) -> None:
@@ -246,6 +248,15 @@ def _calls(message: Any) -> tuple[ToolCall, ...]:
         )
         for number, (id, function) in enumerate(given)
     )
+
+
+def _refused_call(written: str) -> ToolCall:
+    """The call that a provider would not pass on, from the model's own words."""
+    try:
+        call = json.loads(written)
+        return ToolCall("", str(call["name"]), json.dumps(call["arguments"]))
+    except (ValueError, KeyError, TypeError):
+        return ToolCall("", "", written)
 
 
 def _encodable(text: str) -> str:
