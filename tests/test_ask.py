@@ -683,7 +683,7 @@ def test_rate_limits_are_waited_out(rlm: Rlm, write: Write, tmp_path: Path) -> N
 def test_the_key_is_nowhere(rlm: Rlm, write: Write, tmp_path: Path) -> None:
     """Not in outputs, not in the trace, not in the REPL."""
     write("a.txt", ACME)
-    look = block("import os\nprint(dict(os.environ))\nprint([k for k in globals()])\nFINAL('seen')")
+    look = block("import os\nprint(dict(os.environ))\nprint([k for k in globals()])\nFINAL('seen ' + docs[0].path)")
     with ScriptedServer(script(look)) as server:
         code, out, err = ask(rlm, server, "--mode", "rlm", "-v", "Q?", "docs", cwd=tmp_path)
     assert code == 0, err
