@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
 
 from . import prompts
 from .builder import CorpusBuilder
 from .call import Entry, Preview
-from .corpus import Corpus
+from .corpus import WINDOW, Corpus
 from .dispatch import output_limit
 from .models import Model
 from .prepare import CHARS_PER_TOKEN
@@ -50,6 +50,8 @@ def length(context: Context | None) -> int:
             return len(context)
         case Span(start, stop):
             return stop - start
+        case Corpus():
+            return context.whole[1] - context.whole[0]
         case _:
             return sum(map(length, context))
 
@@ -61,6 +63,8 @@ def text_of(corpus: Corpus, context: Context | None) -> str | None:
             return context
         case Span(start, stop):
             return corpus.text(start, stop)
+        case Corpus():
+            return context.text(*context.whole)
         case _:
             return "\n\n".join(text_of(corpus, part) or "" for part in context)
 
@@ -74,11 +78,11 @@ def spans_of(context: Context | None) -> tuple[Span, ...] | None:
 
 @asynccontextmanager
 async def own_corpus(corpus: Corpus, spans: Sequence[Span] | None, context: Context) -> AsyncIterator[Corpus]:
-    """The corpus of a child: its parent's where it gets slices of it, else one made of its context, for as long as it
-    lives. Raises `builder.Unwritable`.
+    """The corpus of a child: its parent's where it gets slices of it, what it gets where that is one already, else one
+    made of its context, for as long as it lives. Raises `builder.Unwritable`.
     """
-    if spans is not None:
-        yield corpus
+    if spans is not None or isinstance(context, Corpus):
+        yield context if isinstance(context, Corpus) else corpus
         return
     making = asyncio.ensure_future(asyncio.to_thread(_corpus_of, corpus, context))
     try:
@@ -93,11 +97,22 @@ async def own_corpus(corpus: Corpus, spans: Sequence[Span] | None, context: Cont
 def _corpus_of(corpus: Corpus, context: Context) -> Corpus:
     """One document, or one a list item."""
     parts = context if isinstance(context, tuple) else (context,)
-    with closing(CorpusBuilder()) as builder:
+    with closing(CorpusBuilder(in_memory=length(context) <= LARGEST_TEXT)) as builder:
         for number, part in enumerate(parts):
             with builder.document(f"context[{number}]" if len(parts) > 1 else "context", "text") as document:
-                document.write(text_of(corpus, part) or "")
+                for piece in _pieces(corpus, part):
+                    document.write(piece)
         return builder.finish()
+
+
+def _pieces(corpus: Corpus, part: str | Span | Corpus) -> Iterator[str]:
+    """Its text, never all of a long one in memory."""
+    if isinstance(part, str):
+        yield part
+        return
+    source, (start, stop) = (part, part.whole) if isinstance(part, Corpus) else (corpus, (part.start, part.stop))
+    for low in range(start, stop, WINDOW):
+        yield source.text(low, min(low + WINDOW, stop))
 
 
 def preview(corpus: Corpus, spans: Sequence[Span] | None, distinct: int | None, plain_below: int) -> Preview:

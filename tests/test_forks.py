@@ -13,16 +13,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from test_sandbox import Model, run, sandbox, with_repl
 
+from rlm_cli import contexts
 from rlm_cli.builder import CorpusBuilder
 from rlm_cli.corpus import Corpus
 from rlm_cli.errors import SandboxError
-from rlm_cli.sandbox import Repl, Span
+from rlm_cli.sandbox import Failed, Query, Repl, Span
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the process sandbox is Linux only")
 
@@ -74,6 +75,11 @@ def opened(pid: int) -> list[str]:
     return [*links, *Path(f"/proc/{pid}/maps").read_text().splitlines()]
 
 
+def descriptors() -> int:
+    """How many this process has."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def threads(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
@@ -101,7 +107,7 @@ def test_two_hundred_children_in_a_run(corpus: Corpus) -> None:
         place, took = sandbox(), []
         try:
             await (await place.open(corpus, None, Model())).close()
-            descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+            opened_before = descriptors()
             for number in range(200):
                 document = corpus.documents[number % 100]
                 began = time.perf_counter()
@@ -110,7 +116,7 @@ def test_two_hundred_children_in_a_run(corpus: Corpus) -> None:
                 output = await repl.execute(f"mine = {number}\nprint(len(docs), docs[0].path, context[:20])")
                 assert output.stdout == f"1 {document.path} {corpus.text(document.start, document.start + 20)}\n"
                 await repl.close()
-            assert len(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208
+            assert descriptors() == opened_before
             assert len(guests()) == 1
         finally:
             await place.close()
@@ -222,6 +228,7 @@ def test_a_child_that_cannot_be_forked_is_said(corpus: Corpus, monkeypatch: pyte
 
 _HOST = """
 import asyncio, os, sys, threading, time
+from rlm_cli import contexts
 from rlm_cli.builder import CorpusBuilder
 from rlm_cli.sandbox import open_sandbox
 async def main():
@@ -305,3 +312,111 @@ def test_an_interrupted_run_in_a_thread_leaves_nothing(corpus: Corpus) -> None:
     thread.join()
     loop.close()
     assert guests() == []
+
+
+class Given:
+    """Keeps what children would be given: for each prompt the text of its context, and of what kind the context was."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+        self.texts: list[str] = []
+        self.kinds: list[str] = []
+
+    async def __call__(self, query: Query) -> Sequence[str | Failed]:
+        for context in query.contexts:
+            assert context is not None
+            spans = contexts.spans_of(context)
+            async with contexts.own_corpus(self.corpus, spans, context) as own:
+                ranges = [(span.start, span.stop) for span in spans or ()] or [own.whole]
+                self.texts.append("".join(own.text(*place) for place in ranges))
+                self.kinds.append(type(context).__name__)
+                assert contexts.length(context) <= len(self.texts[-1])
+        return ["ok"] * len(query.prompts)
+
+
+def test_contexts_of_any_size_reach_a_child(corpus: Corpus) -> None:
+    """Slices of the corpus as offsets; other text in the frame, or ahead of it in pieces when it is long, once for
+    all prompts of a batch. Nothing of it is left open."""
+
+    async def main() -> None:
+        place, given = sandbox(repl_memory=1 << 30), Given(corpus)
+        try:
+            repl = await place.open(corpus, None, given)
+            opened_before = descriptors()
+            output = await repl.execute(
+                "big = 'ä long text, not of the corpus\\n' * 4_000_000\n"
+                "print(len(big), rlm_query('q', context[:200_000]), rlm_query('q', 'short'), rlm_query('q', big))\n"
+                "print(rlm_query_batched(['p', 'q'], [big, big]), rlm_query('q', ['first', big[:9_000_000], context[:100]]))"
+            )
+            assert output.stdout == "124000000 ok ok ok\n['ok', 'ok'] ok\n", output
+            assert given.kinds == ["Span", "str", "Corpus", "Corpus", "Corpus", "tuple"]
+            big = "ä long text, not of the corpus\n" * 4_000_000
+            assert given.texts[0] == corpus.text(0, 200_000)
+            assert given.texts[1] == "short\n"
+            assert given.texts[2] == given.texts[3] == given.texts[4] == big
+            assert given.texts[5].count("ä long") == big[:9_000_000].count("ä long")
+            assert descriptors() == opened_before
+            much = await repl.execute("rlm_query_batched(['p'] * 6, [big[n:] for n in range(6)])")
+            assert "at once, beside slices of `context`" in (much.error or "")
+            after = await repl.execute(
+                "try:\n    rlm_query_batched(['p'] * 6, [big[n:] for n in range(6)])\nexcept ValueError:\n    print(rlm_query('q', big))"
+            )
+            assert (after.stdout, after.lost) == ("ok\n", None)
+        finally:
+            await place.close()
+
+    asyncio.run(main())
+
+
+def test_long_contexts_are_remembered(corpus: Corpus) -> None:
+    """A query with one is answered from memory when the REPL is rebuilt."""
+
+    async def main() -> None:
+        place, given = sandbox(repl_memory=1 << 30), Given(corpus)
+        try:
+            repl = await place.open(corpus, None, given)
+            await repl.execute("said = rlm_query('q', 'x' * 20_000_000)")
+            died = await repl.execute("import os\nos.abort()")
+            assert "cell 1 ran again" in (died.lost or "")
+            assert (await repl.execute("said")).stdout == "'ok'\n"
+            assert len(given.texts) == 1
+        finally:
+            await place.close()
+
+    asyncio.run(main())
+
+
+ILL_PIECES = [
+    "for n in range(600): l.send('piece', {'cell': c, 'text': 1}, ('x' * (1 << 20),))",
+    "for n in range(500): l.send('piece', {'cell': c, 'text': n}, ('x',))",
+    "l.send('piece', {'cell': c, 'text': '1'}, ('x',))",
+    "l.send('piece', {'cell': c, 'text': [1]}, ('x',))",
+    "l.send('piece', {'cell': c, 'text': 1}, ('x', 'y'))",
+    "l.send('drop', {'cell': c})",
+    "l.request('query', {'cell': c, 'query': 'rlm', 'model': None, 'prompts': 1, 'contexts': [['text', 9]], 'long': [9]}, ('x',))",
+    "l.request('query', {'cell': c, 'query': 'rlm', 'model': None, 'prompts': 1, 'contexts': [None], 'long': [[]]}, ('x',))",
+    "l.send('piece', {'cell': c, 'text': 1}, (b'\\xff',))",
+]
+
+
+@pytest.mark.parametrize("code", ILL_PIECES, ids=range(len(ILL_PIECES)))
+def test_forged_pieces_end_the_child(corpus: Corpus, code: str) -> None:
+    """What a hostile guest can make the host hold is bounded, and freed with it."""
+    before = descriptors()
+    find = "import gc\nfrom rlm_cli.sandbox.link import Link\nl = [o for o in gc.get_objects() if isinstance(o, Link)][0]\nc = 1\n"
+    (output,) = run(corpus, f"{find}{code}\nwhile True: pass")
+    assert "broke the protocol" in (output.lost or ""), output
+    assert descriptors() <= before
+
+
+def test_a_context_in_memory_is_sealed(corpus: Corpus) -> None:
+    """Nobody can change or cut short the text that a child has mapped."""
+
+    async def main() -> None:
+        async with contexts.own_corpus(corpus, None, "a text") as own:
+            assert "memfd" in os.readlink(f"/proc/self/fd/{own.fd}")  # noqa: PTH115
+            for attempt in (lambda: os.pwrite(own.fd, b"x", 0), lambda: os.ftruncate(own.fd, 0)):
+                with pytest.raises(PermissionError):
+                    attempt()
+
+    asyncio.run(main())

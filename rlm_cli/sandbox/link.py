@@ -32,6 +32,7 @@ class Link:
         self._ids = itertools.count(1)
         self._waiting: dict[int, SimpleQueue[wire.Frame]] = {}
         self._outstanding = 0
+        self._ahead = 0
         self._lock = threading.Lock()
         self._sending = False
         self._deferred = False
@@ -67,6 +68,18 @@ class Link:
             self._waiting.pop(number, None)
             with self._lock:
                 self._outstanding -= len(data)
+
+    def number(self) -> int:
+        """One that nothing else in this REPL has."""
+        return next(self._ids)
+
+    def room(self, size: int) -> bool:
+        """Take so many bytes of what may be sent ahead of queries, if there is room; give them back if negative."""
+        with self._lock:
+            if self._ahead + size > wire.MAX_LONG:
+                return False
+            self._ahead += size
+            return True
 
     def receive(self) -> wire.Frame:
         """The next frame. Leaves the process when the host is gone."""

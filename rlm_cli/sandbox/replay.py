@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from ..corpus import Corpus
 from . import Ask, Context, Failed, Query, Span
 from .messages import Done
 
@@ -194,6 +195,8 @@ def _mix(digest: hashlib.blake2b, context: Context | None) -> None:
             digest.update(b"text %d;" % len(data) + data)
         case Span(start, stop):
             digest.update(b"span %d %d;" % (start, stop))
+        case Corpus():
+            digest.update(b"corpus %d;" % context.chars + context.sha256.encode())
         case _:
             digest.update(b"list %d;" % len(context))
             for part in context:

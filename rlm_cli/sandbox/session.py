@@ -16,11 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..builder import Unwritable
 from ..corpus import Corpus
 from ..errors import SandboxError
 from . import Ask, Failed, Query, Span, wire
 from .child import START_S, Confinement, Guest, Starter, opening, proved
-from .messages import Done, read_done, read_query, served_module, served_zone
+from .longtexts import LongTexts
+from .messages import Done, count_prompts, long_texts, read_done, read_query, served_module, served_zone
 
 SETTLE_S = 2.0
 """For queries whose cell has ended: connections close in milliseconds."""
@@ -50,6 +52,7 @@ class Cell:
     queries: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     bytes: int = 0
     """Of the queries that are open."""
+    texts: LongTexts = field(default_factory=LongTexts)
 
     @property
     def over(self) -> bool:
@@ -141,8 +144,10 @@ class Session:
     def close_cell(self) -> None:
         """No query outlives its cell: what is still asked is cancelled, and the thread that waits is told."""
         cell, self._cell = self._cell, None
-        for query in list(cell.queries.values()) if cell else ():
-            query.cancel()
+        if cell is not None:
+            cell.texts.close()
+            for query in list(cell.queries.values()):
+                query.cancel()
 
     async def settle(self) -> None:
         """Wait until queries that were cancelled have ended."""
@@ -193,6 +198,9 @@ class Session:
                 self._finish(frame)
             case "query" if type(number) is int:
                 await self._query(frame, number)
+            case "piece" | "drop":
+                if (cell := self._cell) is not None and frame.fields.get("cell") == cell.number:
+                    cell.texts.add(frame) if frame.kind == "piece" else cell.texts.drop(frame)
             case "module" if type(number) is int:
                 module = served_module(frame)
                 fields = {"id": number, "package": bool(module and module[1])}
@@ -212,17 +220,26 @@ class Session:
         cell.changed.set()
 
     async def _query(self, frame: wire.Frame, number: int) -> None:
-        query = read_query(frame, self._chars)
-        cell = self._cell
+        cell, count = self._cell, count_prompts(frame)
         if cell is None or frame.fields.get("cell") != cell.number:
-            await self._reply(number, [Failed(_CELL_ENDED)] * len(query.prompts))  # a thread that outlived its cell
+            await self._reply(number, [Failed(_CELL_ENDED)] * count)  # a thread that outlived its cell
             return
         size = sum(map(len, frame.blobs))
         if number in cell.queries or len(cell.queries) >= MAX_QUERIES or cell.bytes + size > wire.MAX_BODY:
             raise wire.Violation("more queries at once than may be")
         if not cell.subcalls:
-            await self._reply(number, [Failed(_NO_SUBCALLS)] * len(query.prompts))
+            await self._reply(number, [Failed(_NO_SUBCALLS)] * count)
             return
+        try:
+            long, room = cell.texts.take(long_texts(frame))
+        except Unwritable as problem:
+            await self._reply(number, [Failed(f"the context cannot be written to disk: {problem}")] * count)
+            return
+        try:
+            query = read_query(frame, self._chars, long)
+        except wire.Violation:
+            cell.texts.release(long, room)
+            raise
         cell.bytes += size
         task = asyncio.create_task(self._answer(cell, number, query, size))
         cell.queries[number] = task
@@ -230,6 +247,7 @@ class Session:
 
         def ended(task: asyncio.Task[None]) -> None:
             self._queries.discard(task)
+            cell.texts.release(long, room)
             if task.cancelled() and not self.ended:  # before it began: nobody else tells the thread that waits
                 late = asyncio.ensure_future(self._reply(number, [Failed(_CELL_ENDED)] * len(query.prompts)))
                 self._queries.add(late)
