@@ -125,8 +125,8 @@ class _Question:
             ) from None
         self.mode = prepare.choose_mode(self.job, self.documents, self.models.root)
         if self.mode == "rlm":
-            self.sandbox = sandbox = prepare.open_sandbox(self.job)
-            self.level = await asyncio.to_thread(lambda: sandbox.level)
+            self.sandbox = prepare.open_sandbox(self.job)
+            self.level = await self.sandbox.prove()
         self._begin()
         self.run = Run(self.job, self.models, self.documents, self.sandbox, self.stream, deadline)
         answer = await self.run.answer(self.mode)

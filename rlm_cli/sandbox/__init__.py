@@ -71,7 +71,12 @@ class Sandbox(Protocol):
 
     @property
     def level(self) -> str:
-        """What is proved of it; raises `SandboxError` below what its name promises."""
+        """What is proved of it; raises `SandboxError` below what its name promises. May block while it is found out."""
+        ...
+
+    async def prove(self) -> str:
+        """`level`, found out without blocking the event loop. Processes are started by this very thread: the kernel
+        takes who started a process, by thread, for its parent."""
         ...
 
     async def open(self, corpus: Corpus, spans: Sequence[Span] | None, ask: Ask) -> Repl:

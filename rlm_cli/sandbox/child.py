@@ -301,10 +301,9 @@ def proved(confinement: Confinement, frame: wire.Frame) -> str:
     )
 
 
-def probe(starter: Starter, confinement: Confinement) -> str:
-    """Start a guest, let it lock itself down and prove its level, end it. Blocks for as long as that takes, 0.1 s.
-    Raises `SandboxError`."""
-    guest = starter.start(None)
+def probe(guest: Guest, confinement: Confinement) -> str:
+    """Let a guest lock itself down and prove its level, and end it. Blocks for as long as that takes, 0.1 s for the
+    first. Raises `SandboxError`."""
     try:
         guest.socket.settimeout(START_S)
         guest.socket.sendall(opening(confinement, None))

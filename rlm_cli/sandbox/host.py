@@ -8,6 +8,7 @@ and never goes beyond the wall limit of the cell it is done for: what there is n
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from functools import cached_property
@@ -183,10 +184,16 @@ class ProcessSandbox:
 
     @cached_property
     def level(self) -> str:
-        """What the self-test proved. Before the first session it is found out by starting and ending a child (0.1 s,
-        which the sessions are spared then). Raises `SandboxError` below what was asked for.
-        """
-        return probe(self._starter, self._confinement)
+        """See `Sandbox.level`. Blocks while a child that was started for it proves it, 0.1 s, which the first session
+        is spared then."""
+        return probe(self._starter.start(None), self._confinement)
+
+    async def prove(self) -> str:
+        """See `Sandbox.prove`."""
+        if "level" not in self.__dict__:
+            guest = self._starter.start(None)
+            self.__dict__["level"] = await asyncio.to_thread(probe, guest, self._confinement)
+        return self.level
 
     async def open(self, corpus: Corpus, spans: Sequence[Span] | None, ask: Ask) -> ProcessRepl:
         """See `Sandbox.open`. Raises `SandboxError` when no child starts, or none as confined as was asked for."""
