@@ -49,8 +49,8 @@ class Output:
     another type or length, each with both (`"list, 12 items"`). `draft`: the content of a mapping named `answer`
     that is not ready yet. `held`: an answer that was sent back for a quote that is not there; it stands if no other
     comes. `refused`: a limit refused a sub-call (or the cell itself) while it ran. `lost`: the REPL had to be replaced;
-    one line that says what happened and what is gone. `used`: share of the tightest limit that is spent, in fixed
-    steps.
+    a line or two that say what happened, what is back and what is gone. `used`: share of the tightest limit that is
+    spent, in fixed steps.
     """
 
     stdout: str = ""

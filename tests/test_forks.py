@@ -216,12 +216,16 @@ def test_closing_ends_every_process(corpus: Corpus, name: str) -> None:
     assert gone(below(os.getpid()))
 
 
-def test_a_child_that_cannot_be_forked_is_said(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that does not start is one line, not a hang."""
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(SandboxError, match="did not get ready"):
+def test_what_does_not_start_is_said(corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A program that is not there, or that ends at once: its own last words in a line, no hang."""
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho something else >&2\necho ModuleNotFoundError: no _ctypes >&2\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    with pytest.raises(SandboxError, match="did not get ready") as caught:
         run(corpus, "1")
-    monkeypatch.setattr(sys, "executable", "/nonexistent")
+    assert "no _ctypes" in str(caught.value.why)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
     with pytest.raises(SandboxError, match="cannot be started"):
         run(corpus, "1")
 
@@ -344,24 +348,40 @@ def test_contexts_of_any_size_reach_a_child(corpus: Corpus) -> None:
             repl = await place.open(corpus, None, given)
             opened_before = descriptors()
             output = await repl.execute(
-                "big = 'ä long text, not of the corpus\\n' * 4_000_000\n"
+                "big = 'ä long text, not of the corpus\\n' * 400_000\n"
                 "print(len(big), rlm_query('q', context[:200_000]), rlm_query('q', 'short'), rlm_query('q', big))\n"
                 "print(rlm_query_batched(['p', 'q'], [big, big]), rlm_query('q', ['first', big[:9_000_000], context[:100]]))"
             )
-            assert output.stdout == "124000000 ok ok ok\n['ok', 'ok'] ok\n", output
+            assert output.stdout == "12400000 ok ok ok\n['ok', 'ok'] ok\n", output
             assert given.kinds == ["Span", "str", "Corpus", "Corpus", "Corpus", "tuple"]
-            big = "ä long text, not of the corpus\n" * 4_000_000
+            big = "ä long text, not of the corpus\n" * 400_000
             assert given.texts[0] == corpus.text(0, 200_000)
             assert given.texts[1] == "short\n"
             assert given.texts[2] == given.texts[3] == given.texts[4] == big
             assert given.texts[5].count("ä long") == big[:9_000_000].count("ä long")
             assert descriptors() == opened_before
-            much = await repl.execute("rlm_query_batched(['p'] * 6, [big[n:] for n in range(6)])")
-            assert "at once, beside slices of `context`" in (much.error or "")
-            after = await repl.execute(
-                "try:\n    rlm_query_batched(['p'] * 6, [big[n:] for n in range(6)])\nexcept ValueError:\n    print(rlm_query('q', big))"
+        finally:
+            await place.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_contexts_are_bounded_together(corpus: Corpus) -> None:
+    """Beyond half a gigabyte at once the model is told to ask in smaller batches, and can."""
+
+    async def main() -> None:
+        place, given = sandbox(repl_memory=2 << 30, cell_timeout_s=60), Given(corpus)
+        try:
+            repl = await place.open(corpus, None, given)
+            output = await repl.execute(
+                "big = 'a long text, not of the corpus\\n' * 4_000_000\n"
+                "try:\n    rlm_query_batched(['p'] * 6, [big[n:] for n in range(6)])\n"
+                "except ValueError as e:\n    print(e, rlm_query('q', big))"
             )
-            assert (after.stdout, after.lost) == ("ok\n", None)
+            assert "at once, beside slices of `context`" in output.stdout
+            assert output.stdout.endswith("batches ok\n"), output
+            assert output.lost is None
         finally:
             await place.close()
 

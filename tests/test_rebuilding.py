@@ -6,6 +6,7 @@ Real child processes. Limits are fractions of a second; what is asserted is orde
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from test_sandbox import Model, run, sandbox, with_repl
 from rlm_cli.builder import CorpusBuilder
 from rlm_cli.corpus import Corpus
 from rlm_cli.sandbox import Failed, Query, Repl
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the process sandbox is Linux only")
 
 CRASH = "import ctypes\nctypes.string_at(0)"
 STUCK = "sum(range(10**12))"

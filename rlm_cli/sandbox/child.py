@@ -122,6 +122,7 @@ class Zygote:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._last_words = ""
 
     def start(self, corpus_fd: int | None) -> Child:
         """Ask for a fork. It is running when its first frame comes. Raises `SandboxError`."""
@@ -137,7 +138,7 @@ class Zygote:
             except OSError as problem:
                 raise _unstarted(problem) from None
             ours.pop_all()
-        return Child(wire_end, reins, pipe)
+        return Child(self, wire_end, reins, pipe)
 
     def close(self) -> None:
         """End it, and with it whatever was forked from it and lives."""
@@ -150,7 +151,18 @@ class Zygote:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+            assert self._process.stderr is not None
+            with self._process.stderr as stderr:
+                self._last_words = _last_line(stderr.read())
             self._process = None
+
+    def said(self) -> str:
+        """The last line it wrote, if it has ended or is about to."""
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.2)
+                self.close()
+        return self._last_words
 
     def _request(self, kind: bytes, fds: list[int]) -> None:
         for attempt in (1, 2):
@@ -158,7 +170,7 @@ class Zygote:
             try:
                 socket.send_fds(control, [kind], fds)
                 return
-            except BrokenPipeError:  # somebody killed it: a new one
+            except ConnectionError:  # somebody killed it: a new one
                 self.close()
                 if attempt == 2:
                     raise
@@ -175,7 +187,7 @@ class Zygote:
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
                     pass_fds=[guest.fileno()],
                     env=ENVIRONMENT,
                     cwd="/",
@@ -193,7 +205,8 @@ class Zygote:
 class Child:
     """A fork of the zygote, its pipe and its reins; satisfies `Guest`."""
 
-    def __init__(self, wire_end: socket.socket, reins: socket.socket, pipe: int) -> None:
+    def __init__(self, zygote: Zygote, wire_end: socket.socket, reins: socket.socket, pipe: int) -> None:
+        self._zygote = zygote
         self.socket = wire_end
         self.pipe = pipe
         self._reins = reins
@@ -239,9 +252,7 @@ class Child:
         return self._how()
 
     def said(self) -> str:
-        lines = self._ring.decode("utf-8", "replace").strip().splitlines()
-        printable = "".join(char for char in lines[-1] if char.isprintable()) if lines else ""
-        return printable[:200]
+        return _last_line(bytes(self._ring)) or (self._zygote.said() if self._ended == b"" else "")
 
     def _listen(self) -> bytes:
         try:
@@ -258,6 +269,11 @@ class Child:
         if code < 0:
             return _SIGNALS.get(code, f"it was ended by signal {-code}")
         return "its memory was full" if code == 3 else f"it ended itself (exit code {code})"
+
+
+def _last_line(data: bytes) -> str:
+    lines = data.decode("utf-8", "replace").strip().splitlines()
+    return "".join(char for char in lines[-1] if char.isprintable())[:200] if lines else ""
 
 
 def _pair(ours: ExitStack, theirs: ExitStack) -> tuple[socket.socket, int]:

@@ -53,7 +53,11 @@ class Record:
             results = self.answers.setdefault(_key(query), [])
             place = len(results)
             results.append(None)
-            results[place] = answered = await ask(query)
+            try:
+                answered = await ask(query)
+            except Exception as problem:  # who answers turns failures into values; what slips through is one too
+                answered = [Failed(f"{type(problem).__name__}: {problem}")] * len(query.prompts)
+            results[place] = answered
             return answered
 
         return answer
