@@ -379,8 +379,8 @@ def test_contexts_are_bounded_together(corpus: Corpus) -> None:
                 "try:\n    rlm_query_batched(['p'] * 6, [big[n:] for n in range(6)])\n"
                 "except ValueError as e:\n    print(e, rlm_query('q', big))"
             )
-            assert "at once, beside slices of `context`" in output.stdout
-            assert output.stdout.endswith("batches ok\n"), output
+            assert "or 512 MB of them, at once: ask in smaller batches" in output.stdout
+            assert output.stdout.endswith(" ok\n"), output
             assert output.lost is None
         finally:
             await place.close()

@@ -103,6 +103,14 @@ def test_a_killed_repl_comes_back_with_its_state(corpus: Corpus, code: str, why:
     with_repl(corpus, body, sandbox(cell_timeout_s=0.5))
 
 
+@pytest.mark.parametrize("name", ["soft", "none"])
+def test_weaker_places_come_back_too(corpus: Corpus, name: str) -> None:
+    """The same without the kernel's walls."""
+    _, died, after = run(corpus, "kept = 1", STUCK, "kept", place=sandbox(name, cell_timeout_s=0.3))
+    assert "cell 1 ran again" in (died.lost or "")
+    assert after.stdout == "1\n"
+
+
 class Counting:
     """Every answer is another one, so that who gets which shows; `fail` fails."""
 

@@ -17,9 +17,6 @@ from ..builder import CorpusBuilder, Unwritable
 from ..corpus import Corpus
 from . import wire
 
-MOST = 128
-"""Texts at once: each has a file open."""
-
 
 class _Text:
     """One text that comes in pieces, until it is a corpus."""
@@ -64,24 +61,28 @@ class LongTexts:
 
     def __init__(self) -> None:
         self._texts: dict[int, _Text | Unwritable] = {}
-        self._size = 0
+        self._count = self._size = 0
+        """Texts and bytes, with those that were taken."""
 
     def add(self, frame: wire.Frame) -> None:
         """One more piece. Raises `wire.Violation`."""
         number = _number(frame)
-        if len(frame.blobs) != 1 or len(self._texts) >= MOST:
+        if len(frame.blobs) != 1:
             raise wire.Violation("a piece of no text")
-        self._size += len(frame.blobs[0])
-        if self._size > wire.MAX_LONG:
+        piece, size = frame.text(0), len(frame.blobs[0])
+        new = number not in self._texts
+        if self._count + new > wire.MOST_LONG or self._size + size > wire.MAX_LONG:
             raise wire.Violation("more long contexts at once than may be")
-        piece = frame.text(0)
         try:
-            text = self._texts.get(number) or self._texts.setdefault(number, _Text())
+            text = self._texts[number] = _Text() if new else self._texts[number]
+            self._count += new
             if isinstance(text, _Text):
+                self._size += size
                 text.add(piece, frame.blobs[0])
         except Unwritable as problem:
             self._drop(number)
             self._texts[number] = problem
+            self._count += 1
 
     def drop(self, frame: wire.Frame) -> None:
         """A text that will not be asked about. Raises `wire.Violation`."""
@@ -102,12 +103,14 @@ class LongTexts:
                     taken[number] = text.whole()
         except Unwritable:
             self.release(taken, room)
+            self._count -= 1
             raise
         return taken, room
 
     def release(self, taken: dict[int, Corpus], room: int) -> None:
         """Close texts that were taken; others may come in their room."""
         self._size -= room
+        self._count -= len(taken)
         for corpus in taken.values():
             corpus.close()
 
@@ -118,6 +121,7 @@ class LongTexts:
 
     def _drop(self, number: int) -> None:
         text = self._texts.pop(number, None)
+        self._count -= text is not None
         if isinstance(text, _Text):
             text.close()
             self._size -= text.size

@@ -45,7 +45,8 @@ class _Ahead:
         self.numbers: list[int] = []
         self._link = link
         self._cell = cell
-        self._sent: dict[int, int] = {}
+        self._sent: dict[int, tuple[int, str]] = {}
+        """By identity: the text is kept, or another could have it."""
         self._size = 0
 
     def __enter__(self) -> _Ahead:
@@ -54,24 +55,29 @@ class _Ahead:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number in self.numbers if kind is not None else ():
             self._link.send("drop", {"cell": self._cell, "text": number})
-        self._link.room(-self._size)
+        self._link.room(-len(self.numbers), -self._size)
 
     def send(self, text: str) -> int:
         """Its number. Raises ValueError when that is too much at once."""
         if id(text) in self._sent:
-            return self._sent[id(text)]
-        number = self._sent[id(text)] = self._link.number()
+            return self._sent[id(text)][0]
+        self._take(1, 0)
+        number = self._link.number()
         self.numbers.append(number)
         for low in range(0, len(text), wire.PIECE):
             data = text[low : low + wire.PIECE].encode("utf-8", "replace")
-            if not self._link.room(len(data)):
-                raise ValueError(
-                    f"contexts of more than {wire.MAX_LONG >> 20} MB at once, beside slices of `context`, which cost"
-                    " nothing: ask in smaller batches"
-                )
+            self._take(0, len(data))
             self._size += len(data)
             self._link.send("piece", {"cell": self._cell, "text": number}, (data,))
+        self._sent[id(text)] = number, text
         return number
+
+    def _take(self, texts: int, size: int) -> None:
+        if not self._link.room(texts, size):
+            raise ValueError(
+                f"more than {wire.MOST_LONG} long contexts, or {wire.MAX_LONG >> 20} MB of them, at once: ask in"
+                " smaller batches; a slice of `context` costs nothing"
+            )
 
 
 class Subcalls:

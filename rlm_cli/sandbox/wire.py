@@ -28,8 +28,8 @@ PIECE = 1 << 20
 """Characters of a piece of a context that is sent ahead of its query …"""
 LONG_FROM = 8 << 20
 """… as those of this many characters or more are."""
-MAX_LONG = 512 << 20
-"""Bytes of such contexts at once."""
+MOST_LONG, MAX_LONG = 32, 512 << 20
+"""Such contexts at once, and bytes of them: the host has a file open for each."""
 
 
 class Violation(Exception):
