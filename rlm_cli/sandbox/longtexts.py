@@ -69,16 +69,17 @@ class LongTexts:
         number = _number(frame)
         if len(frame.blobs) != 1:
             raise wire.Violation("a piece of no text")
-        piece, size = frame.text(0), len(frame.blobs[0])
+        piece = frame.text(0)
+        data = piece.encode()
         new = number not in self._texts
-        if self._count + new > wire.MOST_LONG or self._size + size > wire.MAX_LONG:
+        if self._count + new > wire.MOST_LONG or self._size + len(data) > wire.MAX_LONG:
             raise wire.Violation("more long contexts at once than may be")
         try:
             text = self._texts[number] = _Text() if new else self._texts[number]
             self._count += new
             if isinstance(text, _Text):
-                self._size += size
-                text.add(piece, frame.blobs[0])
+                self._size += len(data)
+                text.add(piece, data)
         except Unwritable as problem:
             self._drop(number)
             self._texts[number] = problem
