@@ -11,7 +11,9 @@ the text, not before it (FinanceBench: 78.7 % against 24.7 %).
 
 from __future__ import annotations
 
-from .call import Call, Message, Output, Preview, Turn
+from dataclasses import replace
+
+from .call import Call, Message, Output, Preview, Trajectory, Turn
 from .ledger import Refusal
 
 MOST_ENTRIES = 100
@@ -24,8 +26,13 @@ OPENING_SHARE, LEAST_ENTRIES = 0.6, 5
 """Of the window, for system and first message; documents that are listed in any case."""
 LEAST_HISTORY = 4_000
 """Bytes that must be left for the history, or a model has no use for a REPL."""
-LEFT_OUT_NOTE = 100
-"""Bytes kept for the line that says how many turns are not shown."""
+LONGEST_REQUEST = 800
+"""Bytes kept for what is asked at the end of a history: a landing, a summary."""
+SUMMARY_SHARE = 4
+"""Of the history's room one part in so many is for the summary of turns that are left out."""
+COMPACT_TO = 2
+"""A history that must be made shorter is cut to one part in so many of its room, so that its prefix then holds for a
+while: providers cache it."""
 LONGEST_QUESTION = 20_000
 """Bytes of a question that is its own context: it is shown in part."""
 OLD_OUTPUT = 300
@@ -112,6 +119,7 @@ _NUDGES = {
     "no code": "Your reply held no code block, so nothing ran.",
 }
 _CUT = "\n[... cut to fit the window: print less ...]\n"
+REPEATED = "This is the code of an earlier reply, with the same result. Do something else, or hand over what you have."
 NOTHING_FOUND = "(nothing found)"
 """What a parent reads when its child handed over None."""
 _CUT_QUESTION = "\n[... the middle is left out here: `context` holds all of it ...]\n"
@@ -121,9 +129,19 @@ _NEXT = (
 )
 
 
-def turn(call: Call, trajectory: tuple[Turn, ...]) -> tuple[Message, ...]:
+def turn(call: Call, trajectory: Trajectory) -> tuple[Message, ...]:
     """The messages for the next iteration: system, question with manifest, then as much of the history as fits."""
     return _turn(call, trajectory, "")
+
+
+def summary(call: Call, trajectory: Trajectory) -> tuple[Message, ...]:
+    """Asks for the summary that will stand for old turns."""
+    request = (
+        "The window is nearly full: older replies and outputs above will be left out from now on."
+        " Write down in at most 200 words, without code, what you need of them: what was found and in which document,"
+        " which variables hold what, what was tried in vain, what is still to be done."
+    )
+    return _turn(call, trajectory, request)
 
 
 def lacking(call: Call) -> int:
@@ -131,7 +149,7 @@ def lacking(call: Call) -> int:
     return max(_opening_size(_opening(call)) + LEAST_HISTORY - call.window_bytes, 0)
 
 
-def landing_code(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> tuple[Message, ...]:
+def landing_code(call: Call, trajectory: Trajectory, stop: Refusal) -> tuple[Message, ...]:
     """One last block without sub-calls: variables hold more than a model can retype."""
     request = (
         f"The work ends here: {stop.message}. Sub-calls are refused from now on, code still runs once."
@@ -141,7 +159,7 @@ def landing_code(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> tup
     return _turn(call, trajectory, request)
 
 
-def landing_words(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> tuple[Message, ...]:
+def landing_words(call: Call, trajectory: Trajectory, stop: Refusal) -> tuple[Message, ...]:
     """The very last request: an answer in words."""
     request = (
         f"The work ends here: {stop.message}. No more code runs. Answer now in words, from what was printed above;"
@@ -181,11 +199,24 @@ def question_of(text: str) -> str | None:
     return text[start + len(mark) : text.rindex('"')] if start >= 0 else None
 
 
-def _turn(call: Call, trajectory: tuple[Turn, ...], request: str) -> tuple[Message, ...]:
+def fitted(call: Call, trajectory: Trajectory) -> Trajectory:
+    """The trajectory as it is to be shown in the window of the call's model: as it was shown before if that fits, else
+    with old outputs shortened, else with old turns left out. The newest turn is never either."""
+    room = _room(call, _opening(call))
+    return _fitted(trajectory, _texts(call, trajectory, room), room)
+
+
+def _room(call: Call, opening: tuple[Message, ...]) -> int:
+    """Bytes for the history: a request may come after it."""
+    return call.window_bytes - _opening_size(opening) - LONGEST_REQUEST
+
+
+def _turn(call: Call, trajectory: Trajectory, request: str) -> tuple[Message, ...]:
     """Opening and history, with `request` at the end of the last user message: some providers refuse two in a row."""
     opening = _opening(call)
-    room = call.window_bytes - _opening_size(opening) - _size(request)
-    messages = (*opening, *_history(call, trajectory, room))
+    room = _room(call, opening)
+    texts = _texts(call, trajectory, room)
+    messages = (*opening, *_history(_fitted(trajectory, texts, room), texts, room))
     if not request:
         return messages
     return (*messages[:-1], Message("user", f"{messages[-1].content}\n\n{request}"))
@@ -248,31 +279,49 @@ def _first(call: Call, preview: Preview, listed: int) -> str:
     return "\n".join(parts)
 
 
-def _history(call: Call, trajectory: tuple[Turn, ...], room: int) -> list[Message]:
-    """The turns so far in `room` bytes: no text takes more than half of it; where they are too long together, old
-    outputs are shortened, then old turns left out."""
-    room -= LEFT_OUT_NOTE
-    turns = []
-    for n, turn in enumerate(trajectory, 1):
-        said = _cut(turn.reply.kept or "(empty reply)", room // 2)
-        turns.append((said, _cut(_feedback(turn, n, call), room // 2)))
-    excess = sum(_size(said) + _size(told) for said, told in turns) - room
-    for n, (said, told) in enumerate(turns[:-1]):
-        if excess <= 0:
-            break
-        turns[n] = said, _shortened(told)
-        excess -= _size(told) - _size(turns[n][1])
-    left_out = 0
-    while excess > 0 and left_out < len(turns) - 1:
-        excess -= sum(map(_size, turns[left_out]))
-        left_out += 1
-    if left_out:
-        said, told = turns[-1]
-        note = f"({_count(left_out, 'earlier turn')} left out here; your variables hold their values)"
-        turns[-1] = said, f"{note}\n{told}"
-    return [
-        message for said, told in turns[left_out:] for message in (Message("assistant", said), Message("user", told))
-    ]
+def _texts(call: Call, trajectory: Trajectory, room: int) -> list[tuple[str, str]]:
+    """What was said and what came of it, turn by turn: a quarter and a half of the room at most."""
+    texts = []
+    for n, turn in enumerate(trajectory.turns, 1):
+        said = _cut(turn.reply.kept or "(empty reply)", room // 4)
+        texts.append((said, _cut(_feedback(turn, n, call), room // 2)))
+    return texts
+
+
+def _fitted(trajectory: Trajectory, texts: list[tuple[str, str]], room: int) -> Trajectory:
+    last = len(texts) - 1
+    sizes = [_size(said) + _size(told) for said, told in texts]
+    short = [_size(said) + _size(_shortened(told)) for said, told in texts]
+    left_out, shortened = trajectory.left_out, max(trajectory.shortened, trajectory.left_out)
+    summary = room // SUMMARY_SHARE
+
+    def total() -> int:
+        return sum(short[left_out:shortened]) + sum(sizes[shortened:]) + (summary if left_out else 0)
+
+    if total() > room:
+        while shortened < last and total() > room // COMPACT_TO:
+            shortened += 1
+    if total() > room:
+        left_out = max(left_out, 1)
+        while left_out < last and total() > room // COMPACT_TO:
+            left_out += 1
+            shortened = max(shortened, left_out)
+    if last <= 0 or (left_out, shortened) == (trajectory.left_out, trajectory.shortened):
+        return trajectory
+    return replace(trajectory, left_out=left_out, shortened=shortened)
+
+
+def _history(trajectory: Trajectory, texts: list[tuple[str, str]], room: int) -> list[Message]:
+    """The turns as they are to be shown."""
+    shown = []
+    if trajectory.left_out:
+        told = f"({_count(trajectory.left_out, 'earlier turn')} left out here; your variables hold their values)"
+        said = trajectory.summary or "(what I did before)"
+        shown.append((_cut(said, room // SUMMARY_SHARE - _size(told)), told))
+    for n in range(trajectory.left_out, len(texts)):
+        said, told = texts[n]
+        shown.append((said, _shortened(told) if n < trajectory.shortened else told))
+    return [message for said, told in shown for message in (Message("assistant", said), Message("user", told))]
 
 
 def _shortened(text: str) -> str:
@@ -308,6 +357,7 @@ def _feedback(turn: Turn, iteration: int, call: Call) -> str:
         parts.append("New or changed: " + "; ".join(f"{name}: {what}" for name, what in turn.output.variables))
     if turn.reply.cut:
         parts.append("Only your first block ran; what followed it was dropped. Write one block a reply.")
+    parts += turn.output.remarks
     parts.append(_turn_line(turn.output.used, iteration, call.max_iterations))
     return "\n".join(parts)
 

@@ -128,9 +128,8 @@ class Run:
         if failure is not None:
             told = f"the answer is what there was before the model failed: {failure}"
             self.emit(NoticeGiven("answer_kept", told), call.address)
-        own = {StopReason.MAX_ITERATIONS: loop.out_of_iterations(call), StopReason.NO_PROGRESS: loop.NO_PROGRESS}
-        if answer.stop_reason in own:
-            self.dispatch.hit(own[answer.stop_reason], call.address)
+        if answer.partial:
+            self.dispatch.hit(Refusal(answer.stop_reason, answer.why), call.address)
         return answer
 
     async def _complete(
