@@ -7,6 +7,7 @@ possible: they are measured before they are read, since a list of sixty times th
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import heapq
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
@@ -40,6 +41,10 @@ def sub_chars(model: Model) -> int:
     """Characters a sub-prompt should have at most."""
     room = (model.window - output_limit(model, "sub")) * CHARS_PER_TOKEN
     return max(min(SUB_CHARS, int(room * 0.9) // 1000 * 1000), 1000)
+
+
+LARGEST_FINGERPRINTED = 4 << 20
+"""Characters; no model takes more."""
 
 
 def root_call(job: Job, models: Models, documents: Documents) -> Call:
@@ -92,6 +97,31 @@ def text_of(corpus: Corpus, context: Context | None) -> str | None:
             return corpus.text(start, stop)
         case _:
             return "\n\n".join(text_of(corpus, part) or "" for part in context)
+
+
+def fingerprint(corpus: Corpus, whom: str, prompt: str, context: Context | None) -> bytes:
+    """The same for the same prompt over the same text to `whom`; nothing for one too large to be worth it."""
+    if len(prompt) + length(context) > LARGEST_FINGERPRINTED:
+        return b""
+    digest = hashlib.blake2b(digest_size=16)
+
+    def add(part: Context | None) -> None:
+        match part:
+            case None:
+                digest.update(b"-")
+            case str():
+                data = part.encode("utf-8", "replace")
+                digest.update(b"%d:" % len(data) + data)
+            case Span(start, stop):
+                digest.update(f"{corpus.sha256} {start} {stop}".encode())
+            case _:
+                digest.update(b"%d*" % len(part))
+                for item in part:
+                    add(item)
+
+    for one in (whom, prompt, context):
+        add(one)
+    return digest.digest()
 
 
 def spans_of(context: Context | None) -> tuple[Span, ...] | None:

@@ -119,6 +119,8 @@ _NUDGES = {
     "no code": "Your reply held no code block, so nothing ran.",
 }
 _CUT = "\n[... cut to fit the window: print less ...]\n"
+MANY, THIN = 50, 2_000
+"""Prompts of a batch, and characters of the middle one, from and below which a model is told to ask fewer, fatter ones."""
 REPEATED = "This is the code of an earlier reply, with the same result. Do something else, or hand over what you have."
 NOTHING_FOUND = "(nothing found)"
 """What a parent reads when its child handed over None."""
@@ -185,6 +187,14 @@ def direct(question: str, text: str) -> tuple[Message, ...]:
 def sub(prompt: str, context: str | None) -> tuple[Message, ...]:
     """What a sub-LM is asked: the text first, the prompt after it."""
     return (Message("user", prompt if not context else f"{context}\n\n{prompt}"),)
+
+
+def thin(count: int, median: int, sub_chars: int) -> str:
+    """The advice for a batch of many thin prompts."""
+    return (
+        f"That batch had {count} prompts of {median:,} characters (median). One prompt may have {sub_chars:,}: put many pieces,"
+        " and several questions, into each; it costs less and sees more."
+    )
 
 
 def partial_child(reason: str) -> str:

@@ -8,10 +8,12 @@ ends the run at once.
 from __future__ import annotations
 
 import asyncio
+import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from . import contexts, loop, prompts, reply
@@ -36,6 +38,16 @@ EMPTY_REPLIES = 3
 """In a row, to the one request of direct mode, before the model is given up on."""
 RUN_WIDE = frozenset({StopReason.MAX_BUDGET, StopReason.MAX_TOKENS, StopReason.MAX_SUBCALLS, StopReason.TIMEOUT})
 """Limits that a child shares with its parent: where it met one, the parent will too."""
+
+
+@dataclass(slots=True)
+class _Own:
+    """What a run keeps of one call with a REPL. `refused`: by which limit, in its present cell."""
+
+    children: int = 0
+    refused: Refusal | None = None
+    remarks: list[str] = field(default_factory=list)
+    advised: bool = False
 
 
 class Run:
@@ -67,8 +79,9 @@ class Run:
         self.seen = Seen(Coverage(documents.corpus), documents.corpus.lines, stream.emit)
         # Children's places, by depth: who waits for one waits for calls of its own depth, and these for deeper ones.
         self._repls = defaultdict[int, asyncio.Semaphore](lambda: asyncio.Semaphore(job.settings.jobs))
-        self._children: dict[str, int] = {}
-        self._refused: dict[str, Refusal] = {}
+        self._calls = defaultdict[str, _Own](_Own)
+        self._asked: dict[bytes, asyncio.Task[str | Failed]] = {}
+        """Sub-calls in flight or answered: an identical one is asked once in a run."""
         self._fatal: asyncio.Future[RlmError] | None = None
 
     async def answer(self, call: Call | None) -> Answer:
@@ -143,7 +156,8 @@ class Run:
 
     async def _execute(self, call: Call, repl: Repl, code: str, subcalls: bool) -> Output:
         self.emit(CodeStarted(code), call.address)
-        self._refused.pop(call.address, None)
+        own = self._calls[call.address]
+        own.refused = None
         deadline = self.dispatch.deadline
         left = deadline.left(landing=not subcalls)
         timeout = None if left is None else max(left, 0.0) + deadline.grace
@@ -159,10 +173,12 @@ class Run:
             if not running.done():
                 running.cancel()
                 await asyncio.wait([running])
-        refused = self._refused.pop(call.address, None)
+        refused = own.refused
         if refused is None and subcalls and output.answer is None and deadline.is_over:
             refused = self.dispatch.hit(OUT_OF_TIME, call.address)
-        output = replace(output, refused=refused, used=next((s for s in USED_STEPS if self.ledger.used >= s), 0.0))
+        used = next((step for step in USED_STEPS if self.ledger.used >= step), 0.0)
+        output = replace(output, refused=refused, used=used, remarks=tuple(own.remarks))
+        own.remarks.clear()
         self.seen.saw(output.stdout)
         self.emit(
             CodeFinished(
@@ -184,16 +200,42 @@ class Run:
             known = ", ".join(sorted({m.name for m in self.models.all}))
             failed = Failed(f"model {query.model!r} may not be used here; these may: {known}")
             return [failed] * len(query.prompts)
+        self._advise(parent, query)
+        # A child with a REPL is the same only to its own parent: two that wait for each other would never end.
+        scope = parent.address if query.kind == "rlm" and parent.recursive else ""
         refusal, asked = None, list[asyncio.Task[str | Failed]]()
         async with asyncio.TaskGroup() as group:
             for prompt, context in zip(query.prompts, query.contexts, strict=True):
+                key = contexts.fingerprint(corpus, f"{scope} {model.name}", prompt, context)
+                if key in self._asked:
+                    asked.append(group.create_task(_outcome(self._asked[key])))
+                    continue
                 if refusal := self.ledger.admit_subcall():
                     break
-                asked.append(group.create_task(self._answer(parent, corpus, query.kind, model, prompt, context)))
+                answering = group.create_task(self._answer(parent, corpus, query.kind, model, prompt, context))
+                asked.append(answering)
+                if key:
+                    self._asked[key] = answering
+                    answering.add_done_callback(partial(self._forget_failed, key))
         results = [one.result() for one in asked]
         if refusal is not None:
             results += [self._refuse(parent, refusal)] * (len(query.prompts) - len(asked))
         return results
+
+    def _forget_failed(self, key: bytes, answering: asyncio.Task[str | Failed]) -> None:
+        if answering.cancelled() or answering.exception() or isinstance(answering.result(), Failed):
+            del self._asked[key]
+
+    def _advise(self, parent: Call, query: Query) -> None:
+        """Many thin prompts draw one advice a call."""
+        own = self._calls[parent.address]
+        if own.advised or len(query.prompts) <= prompts.MANY:
+            return
+        sizes = [len(p) + contexts.length(c) for p, c in zip(query.prompts, query.contexts, strict=True)]
+        median = int(statistics.median(sizes))
+        if median < prompts.THIN:
+            own.advised = True
+            own.remarks.append(prompts.thin(len(sizes), median, parent.sub_chars))
 
     async def _answer(
         self, parent: Call, corpus: Corpus, kind: str, model: Model, prompt: str, context: Context | None
@@ -308,7 +350,8 @@ class Run:
 
     def _refuse(self, parent: Call, refusal: Refusal) -> Failed:
         """A limit refused a sub-call: the parent's cell goes on, and lands after it."""
-        self._refused.setdefault(parent.address, self.dispatch.hit(refusal, parent.address))
+        own = self._calls[parent.address]
+        own.refused = own.refused or self.dispatch.hit(refusal, parent.address)
         return Failed(f"refused: {refusal.message}")
 
     def _end(self, error: RlmError) -> Failed:
@@ -339,10 +382,19 @@ class Run:
         self.emit(CallFinished(str(status), text, usage, cost), address)
 
     def _address(self, parent: Call) -> str:
-        self._children[parent.address] = self._children.get(parent.address, 0) + 1
-        return f"{parent.address}.{self._children[parent.address]}"
+        own = self._calls[parent.address]
+        own.children += 1
+        return f"{parent.address}.{own.children}"
 
     def _model(self, name: str) -> Model:
         model = self.models.named(name)
         assert model is not None
         return model
+
+
+async def _outcome(answering: asyncio.Task[str | Failed]) -> str | Failed:
+    """What came of a sub-call that another one asked."""
+    await asyncio.wait([answering])
+    if answering.cancelled() or answering.exception():
+        return Failed("the same prompt was being asked, and was given up")
+    return answering.result()
