@@ -205,15 +205,16 @@ def choose_mode(job: Job, documents: Documents, root: Model) -> str:
     """`rlm` or `direct`. Raises `UsageError` for a text too long for `--mode direct`, before any call."""
     s = job.settings
     room = root.window - output_limit(root, "direct")
-    fits = documents.tokens < room
+    tokens = documents.tokens + int(len(job.question) / CHARS_PER_TOKEN)
+    fits = tokens < room
     if s.mode == "direct" and not fits:
         raise UsageError(
-            f"the text is too long for --mode direct: about {documents.tokens:,} tokens",
+            f"the text is too long for --mode direct: about {tokens:,} tokens with the question",
             why=f"{root.name} takes about {max(room, 0):,} beside its reply",
             hint="leave out --mode direct",
         )
     if s.mode == "auto":
-        return "direct" if fits and documents.tokens < s.direct_below else "rlm"
+        return "direct" if fits and tokens < s.direct_below else "rlm"
     return s.mode
 
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import __version__, evidence, models, prepare, trace
+from . import __version__, contexts, evidence, models, prepare, trace
 from .dispatch import Deadline
 from .errors import LimitReached, RlmError, internal
 from .events import CitationChecked, DocumentsRead, NoticeGiven, RunFinished, RunStarted
@@ -124,17 +124,31 @@ class _Question:
                 hint="raise --timeout, or name fewer documents",
             ) from None
         self.mode = prepare.choose_mode(self.job, self.documents, self.models.root)
+        call = None
         if self.mode == "rlm":
+            call = contexts.root_call(self.job, self.models, self.documents)
             self.sandbox = prepare.open_sandbox(self.job)
             self.level = await self.sandbox.prove()
         self._begin()
         self.run = Run(self.job, self.models, self.documents, self.sandbox, self.stream, deadline)
-        answer = await self.run.answer(self.mode)
-        if answer.partial and self.job.settings.on_limit == "fail":
-            raise LimitReached(answer.stop_reason)
+        answer = await self.run.answer(call)
+        if answer.partial and (self.job.settings.on_limit == "fail" or not answer.found):
+            raise self._stopped(answer.stop_reason)
         ending.answer = answer
         ending.citations = await self._located(answer)
         await self.run.seen.settle()
+
+    def _stopped(self, reason: StopReason) -> LimitReached:
+        """Why there is nothing to hand over."""
+        assert self.run is not None
+        refusal = self.run.dispatch.refusals.get(reason)
+        said = refusal.message if refusal is not None else f"{reason} was reached"
+        if self.job.settings.on_limit != "fail":
+            return LimitReached(reason, "no answer was found within the limits", why=said)
+        raising = f"raise --{reason.replace('_', '-')}, or " if reason is not StopReason.NO_PROGRESS else ""
+        return LimitReached(
+            reason, said, why="--on-limit fail keeps what there is back", hint=f"{raising}leave out --on-limit fail"
+        )
 
     def _begin(self) -> None:
         """The run is going to spend: from here on it has an id, a folder and a journal."""

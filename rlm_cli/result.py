@@ -43,11 +43,13 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a call hands over. `value` None: the documents do not answer. `partial`: a limit cut the work short."""
+    """What a call hands over. `value` None: the documents do not answer. `partial`: a limit cut the work short, `why`
+    says which in words."""
 
     value: Any
     quotes: tuple[Quote, ...] = ()
     stop_reason: StopReason = StopReason.FINAL
+    why: str = field(default="", compare=False)
 
     @property
     def partial(self) -> bool:

@@ -8,18 +8,20 @@ ends the run at once.
 from __future__ import annotations
 
 import asyncio
+import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from . import contexts, loop, prompts, reply
 from .builder import Unwritable
-from .call import Call, Complete, Completion, Execute, Message, Output
+from .call import Call, Complete, Completion, Execute, Message, Output, Purpose
 from .corpus import Corpus
 from .dispatch import OUT_OF_TIME, Deadline, Dispatch
-from .errors import ConfigError, LimitReached, ModelError, RlmError
+from .errors import ConfigError, ModelError, RlmError
 from .events import CallFinished, CallStarted, CodeFinished, CodeStarted, IterationStarted, NoticeGiven
 from .evidence import Coverage
 from .ledger import Ledger, Refusal, StopReason
@@ -36,6 +38,16 @@ EMPTY_REPLIES = 3
 """In a row, to the one request of direct mode, before the model is given up on."""
 RUN_WIDE = frozenset({StopReason.MAX_BUDGET, StopReason.MAX_TOKENS, StopReason.MAX_SUBCALLS, StopReason.TIMEOUT})
 """Limits that a child shares with its parent: where it met one, the parent will too."""
+
+
+@dataclass(slots=True)
+class _Own:
+    """What a run keeps of one call with a REPL. `refused`: by which limit, in its present cell."""
+
+    children: int = 0
+    refused: Refusal | None = None
+    remarks: list[str] = field(default_factory=list)
+    advised: bool = False
 
 
 class Run:
@@ -67,19 +79,20 @@ class Run:
         self.seen = Seen(Coverage(documents.corpus), documents.corpus.lines, stream.emit)
         # Children's places, by depth: who waits for one waits for calls of its own depth, and these for deeper ones.
         self._repls = defaultdict[int, asyncio.Semaphore](lambda: asyncio.Semaphore(job.settings.jobs))
-        self._children: dict[str, int] = {}
-        self._refused: dict[str, Refusal] = {}
+        self._calls = defaultdict[str, _Own](_Own)
+        self._asked: dict[bytes, asyncio.Task[str | Failed]] = {}
+        """Sub-calls in flight or answered: an identical one is asked once in a run."""
         self._fatal: asyncio.Future[RlmError] | None = None
 
-    async def answer(self, mode: str) -> Answer:
-        """The root's answer; partial if a limit refused anything on the way to it, in a child too.
+    async def answer(self, call: Call | None) -> Answer:
+        """The answer of the root's call, or of one request with the whole text (None); partial if a limit refused
+        anything on the way to it, in a child too.
 
         Raises `RlmError` where the run cannot go on.
         """
         self._fatal = asyncio.get_running_loop().create_future()
-        if mode == "direct":
+        if call is None:
             return await self._direct()
-        call = self._root_call()
         with self._open(call.address, CallStarted(None, 0, "root", call.model, call.question, call.preview.chars)):
             answer = await self.call(call, self.documents.corpus, None)
             self._finished(call.address, answer)
@@ -104,37 +117,47 @@ class Run:
         effect = next(conversation)
         iteration = 0
         failure: RlmError | None = None
+        while True:
+            match effect:
+                case Complete(messages, purpose, number):
+                    if number > iteration:
+                        iteration = number
+                        self.emit(IterationStarted(iteration), call.address)
+                    sent: Completion | Refusal | Output | RlmError = await self._complete(
+                        call, model, messages, purpose
+                    )
+                case Execute(code, subcalls):
+                    sent = await self._execute(call, repl, code, subcalls)
+            try:
+                if isinstance(sent, RlmError):
+                    failure = sent
+                    effect = conversation.throw(sent)
+                else:
+                    failure = None
+                    effect = conversation.send(sent)
+            except StopIteration as stop:
+                answer: Answer = stop.value
+                break
+        if failure is not None:
+            told = f"the answer is what there was before the model failed: {failure}"
+            self.emit(NoticeGiven("answer_kept", told), call.address)
+        if answer.partial:
+            self.dispatch.hit(Refusal(answer.stop_reason, answer.why), call.address)
+        return answer
+
+    async def _complete(
+        self, call: Call, model: Model, messages: tuple[Message, ...], purpose: Purpose
+    ) -> Completion | Refusal | RlmError:
+        """One reply; a failure is for the loop, which may have an answer already."""
         try:
-            while True:
-                match effect:
-                    case Complete(messages, purpose):
-                        if purpose == "iteration":
-                            iteration += 1
-                            self.emit(IterationStarted(iteration), call.address)
-                        try:
-                            sent: Completion | Refusal | Output = await self.dispatch.complete(
-                                call.address, model, messages, purpose, lands=call.landing
-                            )
-                        except RlmError as error:
-                            failure = error
-                            effect = conversation.throw(error)  # the loop may have an answer already
-                            failure = None
-                            continue
-                    case Execute(code, subcalls):
-                        sent = await self._execute(call, repl, code, subcalls)
-                effect = conversation.send(sent)
-        except StopIteration as stop:
-            answer: Answer = stop.value
-            if failure is not None:
-                told = f"the answer is what there was before the model failed: {failure}"
-                self.emit(NoticeGiven("answer_kept", told), call.address)
-            if answer.partial:
-                self.dispatch.hit(Refusal(answer.stop_reason, ""), call.address)
-            return answer
+            return await self.dispatch.complete(call.address, model, messages, purpose, lands=call.landing)
+        except RlmError as error:
+            return error
 
     async def _execute(self, call: Call, repl: Repl, code: str, subcalls: bool) -> Output:
         self.emit(CodeStarted(code), call.address)
-        self._refused.pop(call.address, None)
+        own = self._calls[call.address]
+        own.refused = None
         deadline = self.dispatch.deadline
         left = deadline.left(landing=not subcalls)
         timeout = None if left is None else max(left, 0.0) + deadline.grace
@@ -150,10 +173,12 @@ class Run:
             if not running.done():
                 running.cancel()
                 await asyncio.wait([running])
-        refused = self._refused.pop(call.address, None)
+        refused = own.refused
         if refused is None and subcalls and output.answer is None and deadline.is_over:
             refused = self.dispatch.hit(OUT_OF_TIME, call.address)
-        output = replace(output, refused=refused, used=next((s for s in USED_STEPS if self.ledger.used >= s), 0.0))
+        used = next((step for step in USED_STEPS if self.ledger.used >= step), 0.0)
+        output = replace(output, refused=refused, used=used, remarks=tuple(own.remarks))
+        own.remarks.clear()
         self.seen.saw(output.stdout)
         self.emit(
             CodeFinished(
@@ -175,20 +200,48 @@ class Run:
             known = ", ".join(sorted({m.name for m in self.models.all}))
             failed = Failed(f"model {query.model!r} may not be used here; these may: {known}")
             return [failed] * len(query.prompts)
+        self._advise(parent, query)
+        # A child with a REPL is the same only to its own parent: two that wait for each other would never end.
+        scope = parent.address if query.kind == "rlm" and parent.recursive else ""
         refusal, asked = None, list[asyncio.Task[str | Failed]]()
         async with asyncio.TaskGroup() as group:
             for prompt, context in zip(query.prompts, query.contexts, strict=True):
+                key = contexts.fingerprint(corpus, f"{scope} {model.name}", prompt, context)
+                if key in self._asked:
+                    asked.append(group.create_task(_outcome(self._asked[key])))
+                    continue
                 if refusal := self.ledger.admit_subcall():
                     break
-                asked.append(group.create_task(self._answer(parent, corpus, query.kind, model, prompt, context)))
+                answering = group.create_task(self._answer(parent, corpus, query.kind, model, prompt, context))
+                asked.append(answering)
+                if key:
+                    self._asked[key] = answering
+                    answering.add_done_callback(partial(self._forget_failed, key))
         results = [one.result() for one in asked]
         if refusal is not None:
             results += [self._refuse(parent, refusal)] * (len(query.prompts) - len(asked))
         return results
 
+    def _forget_failed(self, key: bytes, answering: asyncio.Task[str | Failed]) -> None:
+        if answering.cancelled() or answering.exception() or isinstance(answering.result(), Failed):
+            del self._asked[key]
+
+    def _advise(self, parent: Call, query: Query) -> None:
+        """Many thin prompts draw one advice a call."""
+        own = self._calls[parent.address]
+        if own.advised or len(query.prompts) <= prompts.MANY:
+            return
+        sizes = [len(p) + contexts.length(c) for p, c in zip(query.prompts, query.contexts, strict=True)]
+        median = int(statistics.median(sizes))
+        if median < prompts.THIN:
+            own.advised = True
+            own.remarks.append(prompts.thin(len(sizes), median, parent.sub_chars))
+
     async def _answer(
         self, parent: Call, corpus: Corpus, kind: str, model: Model, prompt: str, context: Context | None
     ) -> str | Failed:
+        if not prompt.strip() and not contexts.length(context):
+            return Failed("the prompt is empty: say what is to be answered")
         try:
             if kind == "rlm" and parent.recursive:
                 return await self._child(parent, corpus, model, prompt, context)
@@ -236,10 +289,10 @@ class Run:
             return Failed(f"the context has {size:,} characters, more than all there is: pass each slice once")
         spans = contexts.spans_of(context)
         address, depth = self._address(parent), parent.depth + 1
-        text = prompt if context is None else context
-        chars = contexts.length(text)
+        whole = prompt if context is None else context
+        chars = contexts.length(whole)
         with self._open(address, CallStarted(parent.address, depth, "rlm", model.name, prompt, chars)):
-            async with self._repls[depth], contexts.own_corpus(corpus, spans, text) as own:
+            async with self._repls[depth], contexts.own_corpus(corpus, spans, whole) as own:
                 call = replace(
                     parent,
                     address=address,
@@ -251,14 +304,20 @@ class Run:
                     recursive=depth + 1 < self.job.settings.max_depth,
                     window_bytes=contexts.window_bytes(model),
                     landing=True,
+                    asks_of_itself=context is None,
                 )
+                if lack := prompts.lacking(call):
+                    too_long = f"the prompt is {lack:,} bytes too long for {model.name}: pass text as context="
+                    self._close_call(address, Status.FAILED, too_long)
+                    return Failed(too_long)
                 answer = await self.call(call, own, spans)
+            if answer.partial and not answer.found:
+                why = f"the child was stopped by {answer.stop_reason}"
+                self._close_call(address, Status.FAILED, why)
+                if answer.stop_reason in RUN_WIDE:
+                    return self._refuse(parent, Refusal(answer.stop_reason, why))
+                return Failed(why)
             self._finished(address, answer)
-        if answer.partial and not answer.found:
-            why = f"the child was stopped by {answer.stop_reason}"
-            if answer.stop_reason in RUN_WIDE:
-                return self._refuse(parent, Refusal(answer.stop_reason, why))
-            return Failed(why)
         text = answer_text(answer.value) if answer.found else prompts.NOTHING_FOUND
         return f"{prompts.partial_child(answer.stop_reason)}\n{text}" if answer.partial else text
 
@@ -277,8 +336,6 @@ class Run:
         for _ in range(EMPTY_REPLIES):
             completion = await self.dispatch.complete("0", model, messages, "direct")
             if isinstance(completion, Refusal):
-                if self.job.settings.on_limit == "fail":
-                    raise LimitReached(completion.reason, completion.message)
                 return Answer(None, (), completion.reason)
             self.seen.saw_all()
             cut = completion.finish_reason == "length"
@@ -293,7 +350,8 @@ class Run:
 
     def _refuse(self, parent: Call, refusal: Refusal) -> Failed:
         """A limit refused a sub-call: the parent's cell goes on, and lands after it."""
-        self._refused.setdefault(parent.address, self.dispatch.hit(refusal, parent.address))
+        own = self._calls[parent.address]
+        own.refused = own.refused or self.dispatch.hit(refusal, parent.address)
         return Failed(f"refused: {refusal.message}")
 
     def _end(self, error: RlmError) -> Failed:
@@ -324,28 +382,19 @@ class Run:
         self.emit(CallFinished(str(status), text, usage, cost), address)
 
     def _address(self, parent: Call) -> str:
-        self._children[parent.address] = self._children.get(parent.address, 0) + 1
-        return f"{parent.address}.{self._children[parent.address]}"
+        own = self._calls[parent.address]
+        own.children += 1
+        return f"{parent.address}.{own.children}"
 
     def _model(self, name: str) -> Model:
         model = self.models.named(name)
         assert model is not None
         return model
 
-    def _root_call(self) -> Call:
-        s, root = self.job.settings, self.models.root
-        documents = self.documents
-        return Call(
-            address="0",
-            kind="root",
-            depth=0,
-            question=self.job.question,
-            model=root.name,
-            preview=contexts.preview(documents.corpus, None, documents.distinct, s.context_memory),
-            sub_chars=contexts.sub_chars(self.models.sub),
-            recursive=s.max_depth > 1,
-            max_iterations=s.max_iterations,
-            window_bytes=contexts.window_bytes(root),
-            max_subcalls=s.max_subcalls,
-            landing=s.on_limit == "answer",
-        )
+
+async def _outcome(answering: asyncio.Task[str | Failed]) -> str | Failed:
+    """What came of a sub-call that another one asked."""
+    await asyncio.wait([answering])
+    if answering.cancelled() or answering.exception():
+        return Failed("the same prompt was being asked, and was given up")
+    return answering.result()

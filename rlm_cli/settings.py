@@ -213,6 +213,8 @@ def parse(name: str, raw: Any, source: str) -> Any:
             value = _number(raw, source, "an amount in USD like 0.50", how.none)
         case "duration":
             value = _duration(raw, source, how.none)
+            if value == 0:
+                raise UsageError(f"{source}: nothing can be done in {raw}", hint="say none for no limit" * how.none)
         case "size":
             value = _size(raw, source)
         case "list":

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from .. import prepare, question, read
+from .. import contexts, prepare, question, read
 from ..errors import RlmError, UsageError
 from ..prepare import Job
 from ..result import Result, Status
@@ -190,11 +190,13 @@ def _plan(job: Job, view: View, for_real: str) -> int:
         models = prepare.connect_models(job)
         documents = await prepare.read_documents(job, lambda event, call: None)
         mode = prepare.choose_mode(job, documents, models.root)
-        sandbox = prepare.open_sandbox(job) if mode == "rlm" else None
-        try:
-            level = f"{sandbox.name} ({sandbox.level})" if sandbox is not None else ""
-        finally:
-            if sandbox is not None:
+        level = ""
+        if mode == "rlm":
+            contexts.root_call(job, models, documents)
+            sandbox = prepare.open_sandbox(job)
+            try:
+                level = f"{sandbox.name} ({sandbox.level})"
+            finally:
                 await sandbox.close()
         return plan_text(job, models, documents, mode, level, for_real)
 

@@ -42,9 +42,7 @@ class ExtractiveModel:
     async def ready(self) -> None:
         """Nothing has to be loaded."""
 
-    async def complete(
-        self, messages: Sequence[Message], *, max_output_tokens: int, timeout_s: float, sub: bool
-    ) -> Completion:
+    async def complete(self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool) -> Completion:
         """The reply, computed. Limits and options of a request mean nothing here. Raises nothing."""
         text = reply(messages)
         read = sum(len(message.content) for message in messages)
