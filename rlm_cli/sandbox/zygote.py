@@ -150,9 +150,12 @@ class _Nursery:
     def _reap(self) -> None:
         """Those that have ended. Their groups with them: without a lockdown they may have left others in it."""
         for fd, (reins, pid) in list(self._reins.items()):
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            if hasattr(os, "waitid"):  # looks without reaping (macOS has it since Python 3.13)
+                if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                    continue
                 _kill(pid)
-                status = os.waitpid(pid, 0)[1]
+            reaped, status = os.waitpid(pid, os.WNOHANG)
+            if reaped:
                 with suppress(KeyError):
                     self._poll.unregister(fd)
                 del self._reins[fd]
