@@ -121,6 +121,8 @@ class Call:
     """Of the whole tree of calls."""
     landing: bool = True
     asks_of_itself: bool = False
+    sample: str = ""
+    """Which of several independent trajectories it belongs to, by address; they share no reply."""
 
 
 @dataclass(frozen=True, slots=True)

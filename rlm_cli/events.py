@@ -198,6 +198,19 @@ class CitationChecked:
 
 
 @dataclass(frozen=True, slots=True)
+class SamplesCompared:
+    """Independent trajectories were compared: `groups` are the addresses of those that say the same, the largest group
+    first; `agreeing` of the `answered` say what `chosen` says. `asked` were begun."""
+
+    type: ClassVar[str] = "samples.compared"
+    asked: int
+    answered: int
+    agreeing: int
+    groups: tuple[tuple[str, ...], ...]
+    chosen: str
+
+
+@dataclass(frozen=True, slots=True)
 class CoverageGrew:
     """How many lines of the corpus models have been shown so far. Shown live, never written to a trace."""
 
@@ -229,6 +242,7 @@ Event = (
     | LimitHit
     | CallFinished
     | CitationChecked
+    | SamplesCompared
     | CoverageGrew
     | RunFinished
 )

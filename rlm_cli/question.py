@@ -11,7 +11,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -268,6 +268,7 @@ class _Question:
             citations=[replace(c, quote=hidden(c.quote)) for c in ending.citations] if answer else [],
             coverage=self._coverage(),
             mode=self.mode,
+            samples=asdict(self.stream.state.samples) if self.stream.state.samples else None,
             usage=ModelUsage(
                 calls=totals.calls,
                 input_tokens=totals.usage.input_tokens,
@@ -319,7 +320,7 @@ class _Question:
 
     def _subcalls(self) -> dict[str, int]:
         below = [
-            call for call in self.stream.state.calls.values() if call.parent is not None and call.ended is not None
+            call for call in self.stream.state.calls.values() if call.kind in ("llm", "rlm") and call.ended is not None
         ]
         failed = sum(call.standing is Standing.FAILED for call in below)
         return {"ok": len(below) - failed, "failed": failed, "retried": sum(call.retries for call in below)}

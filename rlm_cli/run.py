@@ -28,6 +28,7 @@ from .ledger import Ledger, Refusal, StopReason
 from .models import Model
 from .prepare import Documents, Job, Models
 from .result import Answer, Status, answer_text
+from .samples import Samples
 from .sandbox import Context, Failed, Query, Repl, Sandbox, Span
 from .seen import Seen
 from .stream import Stream
@@ -91,14 +92,50 @@ class Run:
         Raises `RlmError` where the run cannot go on.
         """
         self._fatal = asyncio.get_running_loop().create_future()
-        if call is None:
-            return await self._direct()
-        with self._open(call.address, CallStarted(None, 0, "root", call.model, call.question, call.preview.chars)):
-            answer = await self.call(call, self.documents.corpus, None)
-            self._finished(call.address, answer)
+        answer = await (self._sampled(call) if self.job.settings.samples > 1 else self._trajectory(call, "0"))
         if not answer.partial and (limit := self.dispatch.first_hit(RUN_WIDE)) is not None:
             return replace(answer, stop_reason=limit)
         return answer
+
+    async def _sampled(self, call: Call | None) -> Answer:
+        """The answer that most of several trajectories agree on; they are the children of a root that only compares."""
+        question, corpus = self.job.question, self.documents.corpus
+        with self._open("0", CallStarted(None, 0, "root", self.models.root.name, question, corpus.chars)):
+            asked = self.job.settings.samples
+            self._calls["0"].children = asked
+            samples = Samples(asked, question, corpus, lambda n: self._trajectory(call, f"0.{n}", "0"), self._judge)
+            answer, outcome = await samples.answer()
+            self.emit(outcome, "0")
+            self._finished("0", answer)
+        return answer
+
+    async def _trajectory(self, call: Call | None, address: str, parent: str | None = None) -> Answer:
+        """From the first iteration to the answer, or one request with the whole text."""
+        kind = "root" if parent is None else "sample"
+        corpus = self.documents.corpus
+        with self._open(address, CallStarted(parent, 0, kind, self.models.root.name, self.job.question, corpus.chars)):
+            if call is None:
+                answer = await self._direct(address)
+            else:
+                call = replace(call, address=address, sample=address if parent else "")
+                answer = await self.call(call, corpus, None)
+            self._finished(address, answer)
+        return answer
+
+    async def _judge(self, prompt: str) -> Completion | None:
+        """One request to the sub-LM; None where it was refused or failed."""
+        self._calls["0"].children += 1
+        address, model = f"0.{self._calls['0'].children}", self.models.sub
+        with self._open(address, CallStarted("0", 1, "llm", model.name, prompt, len(prompt))):
+            try:
+                said = await self.dispatch.complete(address, model, prompts.sub(prompt, None), "sub")
+            except ModelError as error:
+                said = Refusal(StopReason.ERROR, str(error))
+            if isinstance(said, Refusal):
+                self._close_call(address, Status.FAILED, said.message)
+                return None
+            self._close_call(address, Status.COMPLETE, reply.spoken(said))
+            return said
 
     async def call(self, call: Call, corpus: Corpus, spans: Sequence[Span] | None) -> Answer:
         """One call with a REPL, root or child, from its first iteration to its answer."""
@@ -202,7 +239,7 @@ class Run:
             return [failed] * len(query.prompts)
         self._advise(parent, query)
         # A child with a REPL is the same only to its own parent: two that wait for each other would never end.
-        scope = parent.address if query.kind == "rlm" and parent.recursive else ""
+        scope = parent.address if query.kind == "rlm" and parent.recursive else parent.sample
         refusal, asked = None, list[asyncio.Task[str | Failed]]()
         async with asyncio.TaskGroup() as group:
             for prompt, context in zip(query.prompts, query.contexts, strict=True):
@@ -321,20 +358,13 @@ class Run:
         text = answer_text(answer.value) if answer.found else prompts.NOTHING_FOUND
         return f"{prompts.partial_child(answer.stop_reason)}\n{text}" if answer.partial else text
 
-    async def _direct(self) -> Answer:
-        """One call with the whole text."""
+    async def _direct(self, address: str) -> Answer:
+        """One request with the whole text, answered in words; an empty reply is no answer, and asked for again."""
         corpus, model = self.documents.corpus, self.models.root
-        text = corpus.text(*corpus.whole)
-        with self._open("0", CallStarted(None, 0, "root", model.name, self.job.question, len(text))):
-            answer = await self._read_whole(model, prompts.direct(self.job.question, text))
-            self._finished("0", answer)
-        return answer
-
-    async def _read_whole(self, model: Model, messages: tuple[Message, ...]) -> Answer:
-        """The answer in words; an empty reply is no answer, and asked for again."""
+        messages = prompts.direct(self.job.question, corpus.text(*corpus.whole))
         why = ""
         for _ in range(EMPTY_REPLIES):
-            completion = await self.dispatch.complete("0", model, messages, "direct")
+            completion = await self.dispatch.complete(address, model, messages, "direct")
             if isinstance(completion, Refusal):
                 return Answer(None, (), completion.reason)
             self.seen.saw_all()
@@ -343,8 +373,8 @@ class Run:
                 why = "its output limit went into reasoning" if cut else ""
                 continue
             if cut:
-                self.emit(NoticeGiven("reply_cut", "the reply was cut off by its output limit"), "0")
-            said = reply.words(completion.text, [document.path for document in self.documents.corpus.documents])
+                self.emit(NoticeGiven("reply_cut", "the reply was cut off by its output limit"), address)
+            said = reply.words(completion.text, [document.path for document in corpus.documents])
             return Answer(said.value, said.quotes, StopReason.MAX_TOKENS if cut else StopReason.FINAL)
         raise ModelError(f"{model.name} sent an empty reply, {EMPTY_REPLIES} times", why=why, hint="try another model")
 

@@ -81,6 +81,9 @@ class Settings:
     mode: str = setting("auto", "choice", "--mode", choices=("auto", "rlm", "direct"), metavar="MODE", group="Strategy")
     """rlm works in the REPL, direct asks once with the whole text, auto takes direct for short texts and says so."""
 
+    samples: int = setting(1, "int", "--samples", metavar="N", group="Strategy", minimum=1)
+    """Answer N times independently and hand over what most of them say."""
+
     # Limits
     max_budget: float | None = setting(1.0, "usd", "-b", "--max-budget", metavar="USD", group="Limits", common=True, project="lower", none=True, minimum=0)
     """Spend at most USD on the whole run; none for no cap."""
