@@ -28,6 +28,10 @@ class RunStarted:
     version: str
     settings: dict[str, dict[str, Any]]
     """Name → {"value", "origin"}."""
+    folder: str = ""
+    """The working directory."""
+    continues: str = ""
+    """The run that a follow-up question goes on from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,12 @@ class CallStarted:
     parent: str | None
     depth: int
     kind: str
-    """root, rlm or llm"""
+    """root, sample, rlm or llm"""
     model: str
     question: str
     context_chars: int
+    key: str = ""
+    """The same for the same prompt over the same text; empty for what no code asked."""
 
 
 @dataclass(frozen=True, slots=True)
