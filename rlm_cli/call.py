@@ -121,6 +121,10 @@ class Call:
     """Of the whole tree of calls."""
     landing: bool = True
     asks_of_itself: bool = False
+    earlier: tuple[Turn, ...] = ()
+    """Turns of the run that it goes on from."""
+    sample: str = ""
+    """Which of several independent trajectories it belongs to, by address; they share no reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +144,12 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One iteration of a trajectory: what the model wrote and what came of it. `output` None: nothing could run."""
+    """One iteration of a trajectory: what the model wrote and what came of it. `output` None: nothing could run.
+    `told`: of an earlier run, what the model was told of it, word for word."""
 
     reply: Reply
     output: Output | None
+    told: str = ""
 
     @property
     def result(self) -> tuple[str | None, str | None, str | None]:

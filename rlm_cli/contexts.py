@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, closing
 
 from . import prompts
 from .builder import CorpusBuilder
-from .call import Call, Entry, Preview
+from .call import Call, Entry, Preview, Turn
 from .corpus import WINDOW, Corpus
 from .dispatch import output_limit
 from .errors import UsageError
@@ -47,14 +47,17 @@ LARGEST_FINGERPRINTED = 4 << 20
 """Characters; no model takes more."""
 
 
-def root_call(job: Job, models: Models, documents: Documents) -> Call:
-    """The root's call. Raises `UsageError` where its model cannot even take the first message."""
+def root_call(job: Job, models: Models, documents: Documents, first: str = "", earlier: tuple[Turn, ...] = ()) -> Call:
+    """The root's call; `first` is the question that its first message holds, where it goes on from `earlier` turns.
+
+    Raises `UsageError` where its model cannot even take the first message.
+    """
     s, root = job.settings, models.root
     call = Call(
         address="0",
         kind="root",
         depth=0,
-        question=job.question,
+        question=first or job.question,
         model=root.name,
         preview=preview(documents.corpus, None, documents.distinct, s.context_memory),
         sub_chars=sub_chars(models.sub),
@@ -63,6 +66,7 @@ def root_call(job: Job, models: Models, documents: Documents) -> Call:
         window_bytes=window_bytes(root),
         max_subcalls=s.max_subcalls,
         landing=s.on_limit == "answer",
+        earlier=earlier,
     )
     if lack := prompts.lacking(call):
         asked = len(job.question.encode())

@@ -36,7 +36,7 @@ SAME_AGAIN = Refusal(StopReason.NO_PROGRESS, f"the same code gave the same resul
 
 def converse(call: Call) -> Conversation:
     """Drive one call to its answer. With `call.landing` off, a limit ends it without one: its value is None."""
-    trajectory = Trajectory()
+    trajectory = Trajectory(call.earlier)
     held: Answer | None = None
     idle = 0
     plural = "" if call.max_iterations == 1 else "s"

@@ -152,6 +152,58 @@ def test_landing(sent: list[str | Output | Refusal], expected: Answer) -> None:
     assert len(landings) <= 1
 
 
+QUOTED = Handover("Thirty [1].", (Quote("thirty days", "acme.txt"),))
+WORK: dict[StopReason, list[str | Output | Refusal]] = {
+    StopReason.MAX_BUDGET: [code("a"), Output("seen"), Refusal(StopReason.MAX_BUDGET, "no money")],
+    StopReason.MAX_TOKENS: [code("a"), Output("seen"), Refusal(StopReason.MAX_TOKENS, "no tokens")],
+    StopReason.TIMEOUT: [code("a"), Output("seen", refused=Refusal(StopReason.TIMEOUT, "no time"))],
+    StopReason.MAX_SUBCALLS: [code("a"), Output("seen", refused=Refusal(StopReason.MAX_SUBCALLS, "no calls"))],
+    StopReason.MAX_ITERATIONS: [code("a"), Output("seen"), code("b"), Output("seen")],
+    StopReason.NO_PROGRESS: [code("a"), Output("seen"), *["Hm."] * (NUDGES + 1)],
+}
+"""What leads to each limit, with something printed on the way."""
+DOWN = ModelError("the server is down")
+LANDINGS: dict[str, tuple[list[str | Output | Refusal | ModelError], object]] = {
+    "code": ([code("FINAL(x)"), Output(answer=QUOTED)], QUOTED),
+    "code, sent back for a quote": ([code("FINAL(x)"), Output(error="QuoteNotFound", held=QUOTED)], QUOTED),
+    "final in prose": (['FINAL("Thirty [1].", quotes=[("acme.txt", "thirty days")])'], QUOTED),
+    "code fails, then words": (
+        [code("1/0"), Output(error="ZeroDivisionError"), "Thirty [1].\n> acme.txt: thirty days"],
+        QUOTED,
+    ),
+    "words, words": (["I think", "Thirty [1].\n> acme.txt: thirty days"], QUOTED),
+    "a draft, then nothing": ([code("x"), Output(draft="so far"), DOWN], Handover("so far")),
+    "words: not found": (["Hm.", "NOT FOUND"], Handover(None)),
+    "only code": (["Hm.", code("print(1)")], None),
+    "an empty reply": (["", ""], None),
+    "down at once": ([DOWN], None),
+    "down for words": (["Hm.", DOWN], None),
+    "refused": ([Refusal(StopReason.TIMEOUT, "no time at all")], None),
+}
+"""How a landing goes, and what it hands over; None: what was printed last is reported as such."""
+
+
+@pytest.mark.parametrize("limit", WORK)
+@pytest.mark.parametrize("landing", LANDINGS)
+def test_every_landing_at_every_limit(limit: StopReason, landing: str) -> None:
+    """Whatever stops the work, and however the landing goes: one partial answer with its quotes and the true reason."""
+    sent, expected = LANDINGS[landing]
+    conversation = converse(a_call(max_iterations=2 if limit is StopReason.MAX_ITERATIONS else 9))
+    effects: list[Complete | Execute] = [next(conversation)]
+    with pytest.raises(StopIteration) as stopped:  # noqa: PT012 (which one ends it is the question)
+        for value in (*WORK[limit], *sent):
+            if isinstance(value, ModelError):
+                effects.append(conversation.throw(value))
+            else:
+                effects.append(conversation.send(Completion(value) if isinstance(value, str) else value))
+    answer: Answer = stopped.value.value
+    handed = expected or Handover("No answer was handed over. The last output was:\nseen")
+    assert (answer.value, answer.quotes, answer.stop_reason) == (handed.value, handed.quotes, limit)
+    assert answer.why
+    assert sum(isinstance(effect, Execute) and not effect.subcalls for effect in effects) <= 1
+    assert sum(isinstance(effect, Complete) and effect.purpose == "landing" for effect in effects) <= 2
+
+
 def test_the_landing_code_runs_without_subcalls() -> None:
     """The landing's cell may not spend."""
     _, effects = play(a_call(), [BUDGET, code("FINAL(1)"), Output(answer=Handover(1))])

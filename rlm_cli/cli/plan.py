@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..prepare import Documents, Job, Models
+from ..prompts import goes_on
 from ..views.figures import count, plural, usd
 from ..views.lines import listed
 from ..views.safe import clean, one_line
@@ -22,6 +23,8 @@ def plan_text(job: Job, models: Models, documents: Documents, mode: str, level: 
     lines += [
         f"excluded {number:,} by {one_line(rule)}" for rule, number in sorted(documents.manifest.excluded.items())
     ]
+    if job.earlier is not None:
+        lines += [goes_on(job.earlier.run, len(job.earlier.cells)), *documents.manifest.notices]
     lines.append(_setup(job, models, mode, level))
     endpoints = dict.fromkeys(m.endpoint for m in models.all if m.endpoint)
     lines.append("sends text to  " + (" · ".join(endpoints) or "nobody: no language model is used"))
