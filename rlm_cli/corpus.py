@@ -24,7 +24,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -223,6 +223,13 @@ class Corpus:
         """How many newlines stand before a byte: the line it is on, from 0, headers counted."""
         block = min(byte, self.bytes) // BLOCK
         return self._block_lines[block] + self._map[block * BLOCK : min(byte, self.bytes)].count(b"\n")
+
+    def line_start(self, number: int) -> int:
+        """The byte behind a newline, by its number from 1: where the line begins that has as many before it."""
+        block = bisect_left(self._block_lines, number) - 1
+        low = block * BLOCK
+        data = self._map[low : min(low + BLOCK, self.bytes)]
+        return low + len(data) - len(data.split(b"\n", number - self._block_lines[block])[-1])
 
     def document_at(self, byte: int) -> int | None:
         """Index of the document whose text holds a byte; None in a header."""

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any, overload
 
 from ..corpus import Corpus, Document
-from .text import SLICE, Spans, Text
+from .parts import Lazy
+from .slices import Spans
+from .text import Text
+
+KEPT = 4 << 20
+"""Characters of a document whose text, lines and pages are kept while no other is asked for: loops write
+`docs[0].lines[i]`. Lines and pages of a larger one are lazy sequences, whose index costs little anyhow."""
 
 
 class Doc:
@@ -20,24 +27,42 @@ class Doc:
         self._corpus = corpus
         self._document = document
         self._spans = _clip(spans, document.start, document.stop)
+        self._kept: dict[str, Any] = {}
         self.path = document.path
         self.chars = sum(stop - start for start, stop in self._spans)
 
     @property
     def text(self) -> str | Text:
-        text = Text(self._corpus, self._spans)
-        return text._part(0, len(text))
+        text: str | Text = self._keep("text", lambda: self._whole[:])
+        return text
 
     @property
-    def lines(self) -> Sequence[str]:
-        text = Text(self._corpus, self._spans)
-        return text.splitlines() if self.chars > SLICE else list(text.splitlines())
+    def lines(self) -> Sequence[str | Text]:
+        if self.chars > KEPT:
+            return self._whole.splitlines()
+        return list(self._keep("lines", lambda: list(self._whole.splitlines())))  # a list of its own: it may be sorted
 
     @property
-    def pages(self) -> list[str]:
+    def pages(self) -> Sequence[str | Text]:
         """The text of each page; empty where the document has none."""
-        parts = (_clip(self._spans, start, stop) for start, stop in self._corpus.page_spans(self._document))
-        return ["".join(self._corpus.text(*span) for span in part) for part in parts]
+        if self.chars > KEPT:
+            return self._pages()
+        return list(self._keep("pages", lambda: list(self._pages())))
+
+    def _pages(self) -> Pages:
+        return Pages(self._corpus, self._corpus.page_spans(self._document), self._spans)
+
+    @cached_property
+    def _whole(self) -> Text:
+        return Text(self._corpus, self._spans)
+
+    def _keep(self, name: str, make: Callable[[], Any]) -> Any:
+        if name in self._kept:
+            return self._kept[name]
+        made = make()
+        if self.chars <= KEPT:
+            self._kept[name] = made
+        return made
 
     def __len__(self) -> int:
         return self.chars
@@ -45,6 +70,29 @@ class Doc:
     def __repr__(self) -> str:
         pages = f", {self._document.pages} pages" if self._document.pages else ""
         return f"<{self.path}: {self.chars:,} characters{pages}; .text .lines .pages>"
+
+
+class Pages(Lazy["str | Text"]):
+    """The pages of a document that is large, each read when it is asked for."""
+
+    _what = "pages"
+
+    def __init__(self, corpus: Corpus, pages: Sequence[tuple[int, int]], spans: Spans) -> None:
+        self._corpus = corpus
+        self._places = pages
+        self._spans = spans
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, key: int) -> str | Text: ...
+    @overload
+    def __getitem__(self, key: slice) -> Pages: ...
+    def __getitem__(self, key: int | slice) -> str | Text | Pages:
+        if isinstance(key, slice):
+            return Pages(self._corpus, self._places[key], self._spans)
+        return Text(self._corpus, _clip(self._spans, *self._places[key]))[:]
 
 
 class Docs(Sequence[Doc]):
@@ -55,6 +103,7 @@ class Docs(Sequence[Doc]):
         self._spans = sorted(((0, corpus.chars),) if spans is None else spans)
         self._indexes: Sequence[int] = range(len(corpus.documents)) if spans is None else corpus.touched(spans)
         self._by_path: dict[str, int] = {}
+        self._last: tuple[int, Doc] | None = None
 
     def __len__(self) -> int:
         return len(self._indexes)
@@ -68,7 +117,10 @@ class Docs(Sequence[Doc]):
             return [self[number] for number in range(*key.indices(len(self)))]
         if isinstance(key, str):
             return self._named(key)
-        return Doc(self._corpus, self._corpus.documents[self._indexes[key]], self._spans)
+        index, last = self._indexes[key], self._last
+        if last is None or last[0] != index:
+            self._last = last = index, Doc(self._corpus, self._corpus.documents[index], self._spans)
+        return last[1]
 
     def __contains__(self, item: object) -> bool:
         return item in self._paths() if isinstance(item, str) else item in list(self)

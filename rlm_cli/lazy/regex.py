@@ -14,7 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from ..corpus import WINDOW
-from .text import Series, Text, refuse
+from .parts import Series, refuse
+from .text import Text
 
 AHEAD = 1 << 16
 BEHIND = 1 << 10
@@ -59,16 +60,15 @@ class Pattern:
     def finditer(self, string: str | Text, pos: int = 0, endpos: int | None = None) -> Iterator[Any]:
         if not isinstance(string, Text):
             return self._pattern.finditer(string, pos, len(string) if endpos is None else endpos)
-        return self._windows(string, pos, endpos)
+        return (Match(match, low, string) for match, low in self._windows(string, pos, endpos))
 
     def findall(self, string: str | Text, pos: int = 0, endpos: int | None = None) -> list[Any]:
         if not isinstance(string, Text):
             return self._pattern.findall(string, pos, len(string) if endpos is None else endpos)
-        groups = self._pattern.groups
         found = self._windows(string, pos, endpos)
-        if groups == 0:
-            return [match[0] for match in found]
-        return [match.groups("")[0] if groups == 1 else match.groups("") for match in found]
+        if self._pattern.groups > 1:
+            return [match.groups("") for match, _ in found]
+        return [match[match.re.groups] or "" for match, _ in found]
 
     def search(self, string: str | Text, pos: int = 0, endpos: int | None = None) -> Any:
         return next(self.finditer(string, pos, endpos), None)
@@ -116,8 +116,8 @@ class Pattern:
     def __repr__(self) -> str:
         return repr(self._pattern)
 
-    def _windows(self, text: Text, pos: int, endpos: int | None) -> Iterator[Match]:
-        """Matches window by window. A match counts for the window it begins in; the text around the window is part of
+    def _windows(self, text: Text, pos: int, endpos: int | None) -> Iterator[tuple[_re.Match[str], int]]:
+        """Matches window by window, each with the place of what it was found in. A match counts for the window it begins in; the text around the window is part of
         what the pattern sees, so anchors, word borders and lookarounds mean what they mean in one string."""
         size = len(text) if endpos is None else max(min(endpos, len(text)), 0)
         at = max(pos, 0)
@@ -133,15 +133,15 @@ class Pattern:
                 if match.start() >= edge:
                     break
                 reached = max(reached, match.end())
-                yield Match(match, low, text)
+                yield match, low
             at = low + reached
 
     def _pieces(self, text: Text, maxsplit: int) -> Iterator[Any]:
         at = 0
-        for match in islice(self._windows(text, 0, None), maxsplit or None):
-            yield text._part(at, match.start())
+        for match, low in islice(self._windows(text, 0, None), maxsplit or None):
+            yield text._part(at, low + match.start())
             yield from match.groups()
-            at = match.end()
+            at = low + match.end()
         yield text._part(at, len(text))
 
 
