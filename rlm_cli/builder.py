@@ -20,7 +20,7 @@ from pathlib import Path
 
 from .corpus import BLOCK, COLUMNS, CONTINUATION, FOOTER, MAGIC, NONCE_CHARS, WINDOW, Corpus
 
-FLUSH = 16 * BLOCK
+FLUSH = 128 * BLOCK
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -91,7 +91,7 @@ class Unwritable(Exception):
 class CorpusBuilder:
     """Streams documents into a private file under `directory` (default: the system's temporary folder).
 
-    Memory is bounded by one piece of text, the index (16 bytes for 64 KiB) and the document table. One document at a
+    Memory is bounded by one piece of text, the index (16 bytes for 8 KiB) and the document table. One document at a
     time. Whatever writes may raise `Unwritable`; after it the builder can only be closed.
     """
 

@@ -14,13 +14,15 @@ from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, NoReturn, TypeVar, overload
 
-from ..corpus import BLOCK, WINDOW
+from ..corpus import WINDOW
 
 if TYPE_CHECKING:
     from .text import Text
 
 SLICE = 16 << 20
 """Characters; a part up to here is a `str`, a longer one a `Text`."""
+NEAR = 1 << 13
+"""Bytes to both sides of a line whose lines are kept."""
 T = TypeVar("T")
 
 
@@ -100,12 +102,12 @@ class Lines(Lazy["str | Text"]):
         return line + "\n" if self._keepends and number < self._newlines else line
 
     def _around(self, number: int) -> tuple[int, Sequence[str]]:
-        """The lines that lie within half a block to both sides of the start of one, and the first of their numbers.
+        """The lines that lie within `NEAR` of the start of one, and the first of their numbers.
 
         None where that line does not end there.
         """
         start = self._start(number)
-        low, high = max(start - BLOCK // 2, 0), min(start + BLOCK // 2, self._slices.bytes)
+        low, high = max(start - NEAR, 0), min(start + NEAR, self._slices.bytes)
         data = self._slices.read(low, high)
         at = start - low
         begin = data.find(b"\n", 0, at) + 1 if low else 0

@@ -1,8 +1,9 @@
 """The module `re` of the REPL: its functions and compiled patterns also take a `Text`.
 
 They run in windows of about a million characters, cut at line ends, looking `AHEAD` characters beyond and `BEHIND`
-back. A match that begins in one window and reaches more than `AHEAD` beyond its end is cut short or missed; a
-lookbehind sees `BEHIND` characters.
+back. Matches that span windows are not possible: one that begins in a window and reaches more than `AHEAD` beyond its
+end is cut short or missed; a lookbehind sees `BEHIND` characters. Where a pattern begins with plain letters, these are
+looked for first, as bytes: what has none of them is never decoded, which is most of the work.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from .text import Text
 
 AHEAD = 1 << 16
 BEHIND = 1 << 10
+_BEGINS = _re.compile(r"(?:\\b|\^)*([\w \-,:;=<>@/'\"~!%&\n\t]{2,})([*?{+]?)")
 
 
 class Match:
@@ -56,6 +58,7 @@ class Pattern:
 
     def __init__(self, pattern: _re.Pattern[str]) -> None:
         self._pattern = pattern
+        self._begins = _literal(pattern)
 
     def finditer(self, string: str | Text, pos: int = 0, endpos: int | None = None) -> Iterator[Any]:
         if not isinstance(string, Text):
@@ -117,11 +120,16 @@ class Pattern:
         return repr(self._pattern)
 
     def _windows(self, text: Text, pos: int, endpos: int | None) -> Iterator[tuple[_re.Match[str], int]]:
-        """Matches window by window, each with the place of what it was found in. A match counts for the window it begins in; the text around the window is part of
-        what the pattern sees, so anchors, word borders and lookarounds mean what they mean in one string."""
+        """Matches window by window, each with the place of what it was found in.
+
+        A match counts for the window it begins in; the text around the window is part of what the pattern sees, so
+        anchors, word borders and lookarounds mean what they mean in one string.
+        """
         size = len(text) if endpos is None else max(min(endpos, len(text)), 0)
         at = max(pos, 0)
         while at <= size:
+            if self._begins and (at := text.find(self._begins, at, size)) < 0:
+                return
             low, high = max(0, at - BEHIND), min(size, at + WINDOW + AHEAD)
             data = text._take(low, high)
             edge = len(data) + 1
@@ -182,6 +190,14 @@ class LazyRe(ModuleType):
 
     def subn(self, pattern: Any, repl: Any, string: Any, count: int = 0, flags: int = 0) -> Any:
         return self.compile(pattern, flags).subn(repl, string, count)
+
+
+def _literal(pattern: _re.Pattern[str]) -> str:
+    """What every match begins with, if the pattern plainly says so: letters and the like, before anything special."""
+    if pattern.flags & (_re.IGNORECASE | _re.VERBOSE) or "|" in pattern.pattern:
+        return ""
+    found = _BEGINS.match(pattern.pattern)
+    return "" if found is None else found[1][:-1] if found[2] else found[1]
 
 
 def _bare(pattern: Any) -> Any:
