@@ -1,7 +1,9 @@
 """Writing a corpus: text in pieces, document by document, in bounded memory. What comes of it is `corpus.py`'s.
 
 A document that fails while it is read is taken out again, even when much of it is on disk already. The file loses its
-name at once: nobody can open it anew, and nothing is left behind whatever happens to the process.
+name at once: nobody can open it anew, and nothing is left behind whatever happens to the process. That is also what
+keeps those who map it alive: a map whose file is cut short ends its process with SIGBUS, so the file is our own copy of
+the documents, which others may truncate as they like, and once it is finished only descriptors that read are left.
 
 Standard library only.
 """

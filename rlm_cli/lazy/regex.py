@@ -80,7 +80,7 @@ class Pattern:
         if not isinstance(string, Text):
             return self._pattern.match(string, pos, len(string) if endpos is None else endpos)
         size = len(string) if endpos is None else max(min(endpos, len(string)), 0)
-        pos = max(pos, 0)
+        pos = min(max(pos, 0), len(string))
         if pos > size:
             return None
         low, high = max(pos - BEHIND, 0), min(size, pos + WINDOW + AHEAD)
@@ -126,7 +126,7 @@ class Pattern:
         anchors, word borders and lookarounds mean what they mean in one string.
         """
         size = len(text) if endpos is None else max(min(endpos, len(text)), 0)
-        at = max(pos, 0)
+        at = min(max(pos, 0), len(text))
         while at <= size:
             if self._begins and (at := text.find(self._begins, at, size)) < 0:
                 return

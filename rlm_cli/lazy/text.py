@@ -13,6 +13,8 @@ from .slices import Slices, Spans
 
 MOST_SINGLE = 20_000_000
 """Characters taken one by one, in some 10 s, until the spelling is named that takes a hundredth of the time."""
+LONGEST_WORD = 32 << 20
+"""Bytes."""
 
 
 def view(corpus: Corpus, spans: Spans | None = None, memory_limit: int = 256 << 20) -> str | Text:
@@ -336,8 +338,8 @@ class Text:
             data = rest + self._slices.read(low, low + WINDOW)
             low += WINDOW
             end = max(data.rfind(b"\n"), data.rfind(b" ")) + 1 if low < self._slices.bytes else len(data)
-            if not end and len(data) > 4 * SLICE:
-                refuse(f"a word of more than {SLICE:,} characters", "a slice of the text, context[a:b]")
+            if not end and len(data) > LONGEST_WORD:
+                refuse("a word of many megabytes", "a slice of the text, context[a:b]")
             yield data[:end].decode()
             rest = data[end:]
 
