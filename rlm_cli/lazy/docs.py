@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from functools import cached_property
+from itertools import accumulate
 from typing import Any, overload
 
 from ..corpus import Corpus, Document
@@ -12,9 +13,25 @@ from .parts import Lazy
 from .slices import Spans
 from .text import Text
 
-KEPT = 4 << 20
-"""Characters of a document whose text, lines and pages are kept while no other is asked for: loops write
-`docs[0].lines[i]`. Lines and pages of a larger one are lazy sequences, whose index costs little anyhow."""
+LISTED = 4 << 20
+"""Characters of a document up to which its lines and pages are lists; those of a larger one are lazy sequences."""
+
+
+class Kept:
+    """What was read of the document last asked for: code writes `docs[0].lines[i]` in a loop. Of one only, since code
+    keeps all of `docs` in a list as well."""
+
+    def __init__(self) -> None:
+        self._slot: tuple[int, dict[str, Any]] = -1, {}
+
+    def get(self, document: int, name: str, make: Callable[[], Any]) -> Any:
+        owner, values = self._slot
+        if owner != document:
+            values = {}
+            self._slot = document, values
+        if name not in values:
+            values[name] = make()
+        return values[name]
 
 
 class Doc:
@@ -23,46 +40,41 @@ class Doc:
     Where the REPL holds slices of the corpus, it is the part of the document they touch.
     """
 
-    def __init__(self, corpus: Corpus, document: Document, spans: Spans) -> None:
+    def __init__(self, corpus: Corpus, document: Document, spans: Spans, kept: Kept) -> None:
         self._corpus = corpus
         self._document = document
         self._spans = _clip(spans, document.start, document.stop)
-        self._kept: dict[str, Any] = {}
+        self._kept = kept
         self.path = document.path
         self.chars = sum(stop - start for start, stop in self._spans)
 
     @property
     def text(self) -> str | Text:
-        text: str | Text = self._keep("text", lambda: self._whole[:])
+        text: str | Text = self._keep("text", lambda: self._whole[:]) if self.chars <= LISTED else self._whole[:]
         return text
 
     @property
     def lines(self) -> Sequence[str | Text]:
-        if self.chars > KEPT:
-            return self._whole.splitlines()
-        return list(self._keep("lines", lambda: list(self._whole.splitlines())))  # a list of its own: it may be sorted
+        return self._listed("lines", lambda: self._whole.splitlines())
 
     @property
     def pages(self) -> Sequence[str | Text]:
         """The text of each page; empty where the document has none."""
-        if self.chars > KEPT:
-            return self._pages()
-        return list(self._keep("pages", lambda: list(self._pages())))
+        return self._listed("pages", lambda: Pages(self._corpus, self._document, self._spans))
 
-    def _pages(self) -> Pages:
-        return Pages(self._corpus, self._corpus.page_spans(self._document), self._spans)
-
-    @cached_property
+    @property
     def _whole(self) -> Text:
-        return Text(self._corpus, self._spans)
+        text: Text = self._keep("whole", lambda: Text(self._corpus, self._spans))
+        return text
+
+    def _listed(self, name: str, make: Callable[[], Sequence[str | Text]]) -> Sequence[str | Text]:
+        if self.chars > LISTED:
+            lazily: Sequence[str | Text] = self._keep(name, make)
+            return lazily
+        return list(self._keep(name, lambda: list(make())))  # a list of its own: code may sort it
 
     def _keep(self, name: str, make: Callable[[], Any]) -> Any:
-        if name in self._kept:
-            return self._kept[name]
-        made = make()
-        if self.chars <= KEPT:
-            self._kept[name] = made
-        return made
+        return self._kept.get(self._document.index, name, make)
 
     def __len__(self) -> int:
         return self.chars
@@ -77,9 +89,9 @@ class Pages(Lazy["str | Text"]):
 
     _what = "pages"
 
-    def __init__(self, corpus: Corpus, pages: Sequence[tuple[int, int]], spans: Spans) -> None:
+    def __init__(self, corpus: Corpus, document: Document, spans: Spans) -> None:
         self._corpus = corpus
-        self._places = pages
+        self._places = corpus.page_spans(document)
         self._spans = spans
 
     def __len__(self) -> int:
@@ -88,10 +100,10 @@ class Pages(Lazy["str | Text"]):
     @overload
     def __getitem__(self, key: int) -> str | Text: ...
     @overload
-    def __getitem__(self, key: slice) -> Pages: ...
-    def __getitem__(self, key: int | slice) -> str | Text | Pages:
+    def __getitem__(self, key: slice) -> list[str | Text]: ...
+    def __getitem__(self, key: int | slice) -> str | Text | list[str | Text]:
         if isinstance(key, slice):
-            return Pages(self._corpus, self._places[key], self._spans)
+            return [self[number] for number in range(*key.indices(len(self)))]
         return Text(self._corpus, _clip(self._spans, *self._places[key]))[:]
 
 
@@ -101,9 +113,11 @@ class Docs(Sequence[Doc]):
     def __init__(self, corpus: Corpus, spans: Spans | None = None) -> None:
         self._corpus = corpus
         self._spans = sorted(((0, corpus.chars),) if spans is None else spans)
+        self._starts = [start for start, _ in self._spans]
+        self._reached = list(accumulate((stop for _, stop in self._spans), max))
         self._indexes: Sequence[int] = range(len(corpus.documents)) if spans is None else corpus.touched(spans)
         self._by_path: dict[str, int] = {}
-        self._last: tuple[int, Doc] | None = None
+        self._kept = Kept()
 
     def __len__(self) -> int:
         return len(self._indexes)
@@ -117,10 +131,9 @@ class Docs(Sequence[Doc]):
             return [self[number] for number in range(*key.indices(len(self)))]
         if isinstance(key, str):
             return self._named(key)
-        index, last = self._indexes[key], self._last
-        if last is None or last[0] != index:
-            self._last = last = index, Doc(self._corpus, self._corpus.documents[index], self._spans)
-        return last[1]
+        document = self._corpus.documents[self._indexes[key]]
+        low, high = bisect_right(self._reached, document.start), bisect_left(self._starts, document.stop)
+        return Doc(self._corpus, document, self._spans[low:high], self._kept)
 
     def __contains__(self, item: object) -> bool:
         return item in self._paths() if isinstance(item, str) else item in list(self)

@@ -162,8 +162,10 @@ class Text:
             raise ValueError("empty separator")
         if sep == "\n" and maxsplit < 0:
             return Lines(self, False, last=True)
+        if sep is not None and maxsplit >= 0:
+            return Series(lambda: self._first_parts(sep, maxsplit), "parts")
         if sep is not None:
-            return Series(lambda: self._split(sep, maxsplit), "parts")
+            return Series(lambda: self._split(sep), "parts", lambda: self.count(sep) + 1)
         if maxsplit >= 0:
             return Series(lambda: self._first_words(maxsplit), "words")
         return Series(self._words, "words", lambda: sum(len(piece.split()) for piece in self._pieces()))
@@ -308,15 +310,31 @@ class Text:
             right = not kept
         return low, high
 
-    def _split(self, sep: str, most: int) -> Iterator[str | Text]:
-        needle = _needle(sep)
-        low = char = 0
-        while most and (found := self._slices.find(needle, low, self._slices.bytes)) >= 0:
-            stop = self._slices.char_of(found)
-            yield self._part(char, stop)
-            low, char = found + len(needle), stop + len(sep)
+    def _split(self, sep: str) -> Iterator[str | Text]:
+        slices, needle, low = self._slices, _needle(sep), 0
+        while True:
+            data = slices.read(low, min(low + WINDOW + len(needle), slices.bytes))
+            *parts, last = data.split(needle)
+            yield from [part.decode() for part in parts]
+            if low + len(data) == slices.bytes:
+                yield last.decode()
+                return
+            if parts:
+                low += len(data) - len(last)
+                continue
+            found = slices.find(needle, low, slices.bytes)
+            yield self._part(slices.char_of(low), slices.char_of(found) if found >= 0 else len(self))
+            if found < 0:
+                return
+            low = found + len(needle)
+
+    def _first_parts(self, sep: str, most: int) -> Iterator[str | Text]:
+        at = 0
+        while most and (found := self.find(sep, at)) >= 0:
+            yield self._part(at, found)
+            at = found + len(sep)
             most -= 1
-        yield self._part(char, len(self))
+        yield self._part(at, len(self))
 
     def _words(self) -> Iterator[str]:
         for piece in self._pieces():
