@@ -35,7 +35,7 @@ BLOCK = 1 << 13
 times as much; 8 KiB makes the index 2 MB for 1 GB."""
 WINDOW = 1 << 20
 """Bytes copied from the map at a time: stays in the processor's cache, and `bytes.find` is never quadratic."""
-RESIDENT = 8 << 20
+RESIDENT = 4 << 20
 """Bytes of the map that are touched until its pages are handed back: they count as memory of who maps them."""
 AROUND = 1 << 16
 """Bytes that a page fault brings in."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 import rlm_cli.corpus as corpus_module
 from rlm_cli import builder, lazy
 from rlm_cli.builder import CorpusBuilder, char_width
-from rlm_cli.corpus import BLOCK, Corpus
+from rlm_cli.corpus import BLOCK, RESIDENT, WINDOW, Corpus
 
 ODD = st.sampled_from(["\r", "\n", "\r\n", "aa", "aaa\n", "😀é\n", "日本"])
 PIECES = st.lists(st.text(max_size=30) | ODD, max_size=12)
@@ -299,9 +301,46 @@ def test_docs() -> None:
         assert docs["1.txt"].path == "d/1.txt"  # the only one that ends so
         with pytest.raises(KeyError, match=r"close: 'd/1\.txt'"):
             docs["d/1.tex"]
+        docs[0].lines.sort(reverse=True)
+        assert docs[0].lines == ["one", "two"]  # each is a list of its own
         first, second = corpus.documents[0], corpus.documents[1]
         part = lazy.Docs(corpus, [(first.start + 4, second.start)])
         assert [(doc.path, doc.text, doc.chars) for doc in part] == [("d/0.txt", "two\n", 4)]
+
+
+def test_a_large_document() -> None:
+    """Lines and pages of a document that is large are lazy, with what lists have; an index reads just that."""
+    maker = CorpusBuilder()
+    with maker.document("x.pdf", "pdf") as document:
+        for number in range(30):
+            document.page()
+            document.write(f"page {number}\n" + "é and more\n" * 20_000)
+    corpus = maker.finish()
+    doc = lazy.Docs(corpus)[0]
+    assert doc.chars > lazy.docs.LISTED
+    assert (len(doc.pages), doc.pages[7][:7], doc.pages[-1][:7]) == (30, "page 7\n", "page 29")
+    assert [page[:6] for page in doc.pages[2:4]] == ["page 2", "page 3"]
+    assert (len(doc.lines), doc.lines[20_001], doc.lines[-1]) == (30 * 20_001, "page 1", "é and more")
+    assert sum(len(line) + 1 for line in doc.lines) == sum(map(len, doc.pages)) == doc.chars
+    part = lazy.Docs(corpus, [(doc._document.start + 5, doc._document.start + 8)])[0]
+    assert (part.text, part.pages[0], len(part.pages), part.pages[1]) == ("0\né", "0\né", 30, "")
+    corpus.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_pages_of_the_map_are_handed_back() -> None:
+    """Who has read all of a corpus does not hold all of it in memory."""
+
+    def mapped() -> int:
+        return 1024 * int(re.findall(r"RssFile:\s+(\d+)", Path("/proc/self/status").read_text())[0])
+
+    with corpus_of(BIG * 30) as corpus:
+        before, most = mapped(), 0
+        for low in range(0, corpus.bytes, WINDOW):
+            corpus.read(low, low + WINDOW)
+            most = max(most, mapped() - before)
+        assert corpus.bytes > 3 * RESIDENT
+        assert most < 1.5 * RESIDENT
 
 
 def test_a_small_context_is_a_plain_string() -> None:

@@ -11,7 +11,7 @@ from ..corpus import WINDOW, Corpus
 from .parts import SLICE, Lines, Series, refuse
 from .slices import Slices, Spans
 
-MOST_SINGLE = 20_000_000
+MOST_SINGLE = 10_000_000
 """Characters taken one by one, in some 10 s, until the spelling is named that takes a hundredth of the time."""
 LONGEST_WORD = 32 << 20
 """Bytes."""
