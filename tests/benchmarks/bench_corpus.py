@@ -211,7 +211,7 @@ class Against:
                 )
             )
             shown = f"{seconds / taken:6.2f} × {command.split('$')[0].removeprefix('LC_ALL=C ').strip(' <')} ({taken:.3f} s)"
-        if self._python and "docs" not in code:
+        if self._python and "docs" not in code:  # it has none
             assert self._python.stdin is not None
             assert self._python.stdout is not None
             print(repr(code), file=self._python.stdin, flush=True)
