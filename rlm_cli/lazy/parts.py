@@ -59,7 +59,7 @@ class Lines(Lazy["str | Text"]):
         self._keepends = keepends
         self._last = last
         self._newlines = text._slices.newlines
-        open_end = last or not text.endswith(("", "\n")[len(text) > 0])
+        open_end = last or (len(text) > 0 and not text.endswith("\n"))
         self._numbers = range(self._newlines + open_end) if numbers is None else numbers
         self._near: tuple[int, Sequence[str]] = 0, ()
 
