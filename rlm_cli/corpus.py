@@ -37,8 +37,8 @@ WINDOW = 1 << 20
 """Bytes copied from the map at a time: stays in the processor's cache, and `bytes.find` is never quadratic."""
 RESIDENT = 4 << 20
 """Bytes of the map that are touched until its pages are handed back: they count as memory of who maps them."""
-AROUND = 1 << 16
-"""Bytes that a page fault brings in."""
+AROUND = 1 << 19
+"""Bytes that a read may bring in beside its own: 64 KiB as a rule, 2 MB where the page cache holds huge pages."""
 NONCE_CHARS = 16
 CONTINUATION = bytes(range(0x80, 0xC0))
 MAGIC = b"rlmcorp1"
