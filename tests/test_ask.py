@@ -19,7 +19,6 @@ from scripted import SENTINEL_KEY, Reply, ScriptedServer
 
 from rlm_cli import question
 from rlm_cli.events import CallStarted
-from rlm_cli.models.litellm import start_import
 from rlm_cli.prepare import Job
 from rlm_cli.settings import Settings
 from rlm_cli.trace import Written
@@ -884,16 +883,22 @@ def test_the_library_can_be_cancelled(write: Write, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("OPENAI_API_KEY", SENTINEL_KEY)
     late: list[Reply | str] = [Reply("late", delay_s=30), "Fine."]
 
-    async def main() -> str:
-        await asyncio.wrap_future(start_import())
+    async def expire(limit: asyncio.Timeout, server: ScriptedServer) -> None:
+        while not server.requests:
+            await asyncio.sleep(0.02)
+        limit.reschedule(asyncio.get_running_loop().time())
+
+    async def main(server: ScriptedServer) -> str:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(60) as limit:
+                expiring = asyncio.ensure_future(expire(limit, server))
                 await rlm_cli.aask("Q?", path, model="openai/x", max_budget=None)
+        await expiring
         return (await rlm_cli.aask("Q?", path, model="openai/x", max_budget="none", timeout="1m")).text
 
     with ScriptedServer(late) as server:
         monkeypatch.setenv("OPENAI_API_BASE", server.base_url)
-        assert asyncio.run(main()) == "Fine."
+        assert asyncio.run(main(server)) == "Fine."
 
 
 def test_a_bug_is_reported_and_journaled(write: Write, tmp_path: Path) -> None:
