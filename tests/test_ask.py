@@ -884,12 +884,12 @@ def test_the_library_can_be_cancelled(write: Write, monkeypatch: pytest.MonkeyPa
     late: list[Reply | str] = [Reply("late", delay_s=30), "Fine."]
 
     async def expire(limit: asyncio.Timeout, server: ScriptedServer) -> None:
-        while not server.requests:
+        while not server.requests:  # noqa: ASYNC110 (the server is in another thread)
             await asyncio.sleep(0.02)
         limit.reschedule(asyncio.get_running_loop().time())
 
     async def main(server: ScriptedServer) -> str:
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError):  # noqa: PT012
             async with asyncio.timeout(60) as limit:
                 expiring = asyncio.ensure_future(expire(limit, server))
                 await rlm_cli.aask("Q?", path, model="openai/x", max_budget=None)
