@@ -128,7 +128,9 @@ def _time_zones(link: Link) -> None:
         reply = link.request("zone", {"name": key})
         if not reply.blobs:
             raise zoneinfo.ZoneInfoNotFoundError(f"No time zone found with key {key}")
-        return io.BytesIO(reply.blobs[0])
+        data = reply.blobs[0]
+        assert isinstance(data, bytes)
+        return io.BytesIO(data)
 
     zoneinfo.reset_tzpath(())
     common.load_tzdata = load  # type: ignore[assignment]

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..call import Handover
 from ..result import Quote
-from . import Context, Query, Span, wire
+from . import Context, Query, Span, weight, wire
 from .wire import MAX_PROMPTS, Frame, Violation
 
 MAX_PRINTED = 100_000
@@ -106,6 +106,8 @@ def _json(frame: Frame, index: int) -> tuple[Any] | None:
     if not text:
         return None
     try:
+        if weight.answer(text) > weight.ROOM:
+            raise Violation("an answer that takes too much memory")
         return (wire.loads(text),)
     except (ValueError, RecursionError):
         raise Violation("an answer that is not JSON") from None

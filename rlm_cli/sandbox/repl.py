@@ -96,6 +96,8 @@ class Repl:
         self._objection = objection
         self._objected = False
         self._cells = 0
+        self._modules: dict[str, types.ModuleType] = {}
+        self._finders: list[Any] = []
         self._ballast: bytearray | None = bytearray(BALLAST)
         sys.stdout = sys.stderr = self.printed
         threading.excepthook = self._thread_failed
@@ -111,6 +113,8 @@ class Repl:
                 self._on_code(True)
                 self._execute(source)
             finally:
+                sys.settrace(None)
+                sys.setprofile(None)
                 self._restore_builtins()  # at once: the code below needs them too
                 self._on_code(False)
         except (Final, SystemExit):
@@ -121,6 +125,17 @@ class Repl:
             error = self._report(problem)
         sys.stdout = sys.stderr = self.printed
         return self._finished(error, shapes)
+
+    def sound(self) -> bool:
+        """Whether another cell can run: this one may have hooked or overwritten what that takes."""
+        cells = self._cells
+        try:
+            self._execute("None")
+        except BaseException:
+            return False
+        finally:
+            self._cells = cells
+        return True
 
     def final(self, value: Any = None, quotes: Any = ()) -> None:
         """FINAL(value, quotes=[…]): hand over the answer and end the work.
@@ -192,10 +207,18 @@ class Repl:
         self._final = self._held = None
         self._restore_builtins()
         self.namespace.update(self._names)
+        self._restore_imports()
         self.namespace["__builtins__"] = self._live_builtins
         self.namespace["__name__"] = "__main__"
-        self.printed.clear()
+        self.printed = Printed()  # not the same one cleared: a cell may have closed it, or given it another `write`
         sys.stdout = sys.stderr = self.printed
+
+    def _restore_imports(self) -> None:
+        if not self._modules:  # the first cell: after the lockdown, which changes the finders
+            self._modules, self._finders = dict(sys.modules), list(sys.meta_path)
+        if len(sys.modules) < len(self._modules):
+            sys.modules.update(self._modules)
+        sys.meta_path[:] = self._finders
 
     def _restore_builtins(self) -> None:
         for live, real in ((builtins.__dict__, self._builtins), (self._live_builtins, self._cell_builtins)):
@@ -241,15 +264,17 @@ class Repl:
     def _read_answer(self, finished: Finished) -> None:
         """A mapping named `answer`: handed over when its `ready` is true, else a draft."""
         answer = self.namespace.get("answer")
-        if not isinstance(answer, dict) or "content" not in answer or "ready" not in answer:
+        if not isinstance(answer, dict):
             return
         try:
+            if "content" not in answer or "ready" not in answer:
+                return
             content = as_json(answer["content"])
             if answer["ready"]:
                 self._final = content, read_quotes(answer.get("quotes", ()))
             elif answer["content"]:
                 finished.draft = content
-        except Exception as problem:
+        except BaseException as problem:  # from methods of the model's own class
             finished.error = finished.error or f"the variable `answer` cannot be handed over: {problem}"
 
     def _shapes(self) -> dict[str, str]:

@@ -1,0 +1,258 @@
+"""Runs the table of attacks: a host of its own, at one level, as one user; a JSON line for each row.
+
+    python attacked.py                      every level as every user, and the totals
+    python attacked.py process 65534        one of them, as JSON lines
+
+The host is a process like `rlm`: a secret in its environment and in a file, sockets that listen, a folder that may be
+written. Each row is a cell and a cell after it; what is written down is what was said, whether the REPL lived on, and
+how far the host's memory went above what it had after its first REPL (the kernel's high-water mark, reset for each row).
+
+As another user it takes the first Python that user may run: a Python below somebody's home may be out of reach.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from attacks import AFTER, EITHER, EXPECTED, KEPT, PREPARED, Attack, attacks
+
+ROOT = Path(__file__).parents[1]
+WITHOUT = str(Path(__file__).with_name("without.py"))
+CANARY = "canary-5d1f0c"
+LEVELS = ("process", "process, no Landlock", "soft", "none")
+ORDINARY = 65_534
+USERS = (0, ORDINARY)
+CELL_S = 0.8
+"""Computing limit of a cell: most rows that use it up are loops."""
+GROWTH = 100_000_000
+"""Bytes that the host may grow by in a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What came of an attack. `grown` is in bytes; `wrong` says what should not have been, empty if nothing."""
+
+    name: str
+    fate: str
+    grown: int
+    seconds: float
+    said: str
+    wrong: str
+
+
+def command(level: str, user: int) -> list[str]:
+    """The program for one level as one user. Raises `LookupError` where that user has no Python to run."""
+    python = sys.executable if user == os.getuid() else readable_python(user)
+    name, _, lacking = level.partition(", no ")
+    before = [python, WITHOUT, lacking.lower()] if lacking else []
+    return [*before, python, str(Path(__file__).resolve()), name, str(user)]
+
+
+def readable_python(user: int) -> str:
+    for python in dict.fromkeys((sys.executable, *filter(None, map(shutil.which, ("python3", "/usr/bin/python3"))))):
+        check = (
+            f"import sys; sys.path.insert(0, {str(ROOT)!r}); import rlm_cli.sandbox; assert sys.version_info >= (3, 11)"
+        )
+        try:
+            if (
+                subprocess.run(
+                    [python, "-c", check], user=user, group=user, extra_groups=[], stderr=subprocess.DEVNULL
+                ).returncode
+                == 0
+            ):
+                return python
+        except OSError:
+            pass
+    raise LookupError(f"no Python that user {user} may run")
+
+
+def start(level: str, user: int) -> subprocess.Popen[str]:
+    """A host at that level, as that user. Raises `LookupError`."""
+    rights = {} if user == os.getuid() else {"user": user, "group": user, "extra_groups": []}
+    environ = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), "RLM_CANARY": CANARY, "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.Popen(
+        command(level, user), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ, cwd="/", **rights
+    )  # type: ignore[call-overload]
+
+
+def finish(host: subprocess.Popen[str]) -> list[Row]:
+    """Its rows, when it has ended. Raises `RuntimeError` where it did not end well."""
+    out, err = host.communicate()
+    if host.returncode:
+        raise RuntimeError(f"the host ended with {host.returncode}: {err[-2000:]}")
+    return [Row(**json.loads(line)) for line in out.splitlines()]
+
+
+class Model:
+    """Answers at once what the prompt says, but `slow` ones after a second; `fail` ones not at all."""
+
+    def __init__(self) -> None:
+        self.leaked = False
+
+    async def __call__(self, query: object) -> Sequence[object]:
+        from rlm_cli.sandbox import Failed
+
+        prompts: tuple[str, ...] = query.prompts  # type: ignore[attr-defined]
+        self.leaked |= any(CANARY in prompt for prompt in prompts)
+        if prompts[0].startswith("slow"):
+            await asyncio.sleep(1)
+        return [Failed("refused") if prompt == "fail" else f"llm:{prompt[:100]}" for prompt in prompts]
+
+
+class Host:
+    """Runs rows in one REPL after the other, with what is on the host to be stolen or broken."""
+
+    def __init__(self, level: str, folder: Path) -> None:
+        from rlm_cli.builder import CorpusBuilder
+        from rlm_cli.sandbox import open_sandbox
+
+        self.model = Model()
+        builder = CorpusBuilder(folder)
+        for path, text in (("a.txt", "alpha\n"), ("b.txt", "beta\n" * 1000)):
+            with builder.document(path, "text") as document:
+                document.write(text)
+        self.corpus = builder.finish()
+        self.place = open_sandbox(level, cell_timeout_s=CELL_S, repl_memory=192 << 20, context_memory=64 << 20)
+        self.strict = level == "process"
+        self.folder = folder / "written"
+        self.folder.mkdir()
+        self.secret = self.folder / "secret"
+        self.secret.write_text(CANARY)
+
+    async def rows(self, table: Sequence[Attack]) -> None:
+        """A line for each."""
+        with listeners(self.folder.parent) as (values, heard):
+            self.prepared = PREPARED.format(values=repr((str(self.secret), str(self.folder), *values, os.getpid())))
+            self.repl = await self.place.open(self.corpus, None, self.model)  # type: ignore[arg-type]
+            first = await self.repl.execute(self.prepared)
+            assert first.error is None, first.error
+            self.size = memory("VmRSS")
+            for attack in table:
+                row = await self.row(attack)
+                if self.strict and heard():
+                    row = Row(row.name, row.fate, row.grown, row.seconds, row.said, "a socket of the host heard it")
+                print(json.dumps(asdict(row)), flush=True)
+            await self.place.close()
+
+    async def row(self, attack: Attack) -> Row:
+        forget_peak()
+        began = time.monotonic()
+        output = await self.repl.execute(attack.code, timeout_s=10)
+        after = await self.repl.execute(AFTER, timeout_s=10)
+        if after.error and not output.lost:  # the REPL was beyond saving, which it may be; the next one is not
+            after = await self.repl.execute(AFTER, timeout_s=10)
+            lost = after.lost or "by the next cell"
+        else:
+            lost = output.lost or after.lost or ""
+        grown = memory("VmHWM") - self.size
+        fate = "replaced" if lost else "kept"
+        said = "\n".join(filter(None, (output.stdout.strip(), output.error, output.lost)))
+        everything = repr((output, after))
+        wrong = [
+            text
+            for text, is_wrong in (
+                (f"was to say {attack.says!r}", not re.search(attack.says, said)),
+                (f"was to be {attack.fate}", attack.fate not in (EITHER, fate)),
+                (f"the next cell: {(after.stdout, after.error)}", after.stdout != EXPECTED or bool(after.error)),
+                (f"the host grew by {grown:,} bytes", grown > GROWTH),
+                ("several lines", "\n" in (output.lost or "")),
+                ("the secret came out", CANARY in everything or self.model.leaked),
+                ("something was written", self.strict and self.found() != {"secret": CANARY}),
+            )
+            if is_wrong
+        ]
+        if lost or attack.fate != KEPT:
+            prepared = await self.repl.execute(self.prepared)
+            if prepared.error:
+                wrong.append(f"the cell after next: {prepared.error}")
+        seconds = round(time.monotonic() - began, 2)
+        return Row(attack.name, fate, grown, seconds, said[-300:], "; ".join(wrong))
+
+    def found(self) -> dict[str, str]:
+        return {path.name: path.read_text() for path in self.folder.iterdir()}
+
+
+def forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def memory(which: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(rf"{which}:\s+(\d+)", status)[1]) << 10  # type: ignore[index]
+
+
+@contextmanager
+def listeners(folder: Path) -> Iterator[tuple[tuple[str, str, int], Callable[[], bool]]]:
+    """Sockets that accept whoever comes: a path, an abstract name, a port; and whether somebody came."""
+    path, abstract = str(folder / "listening"), f"\0rlm-attacked-{os.getpid()}"
+    with (
+        closing(socket.socket(socket.AF_UNIX)) as a,
+        closing(socket.socket(socket.AF_UNIX)) as b,
+        closing(socket.socket()) as c,
+    ):
+        a.bind(path)
+        b.bind(abstract)
+        c.bind(("127.0.0.1", 0))
+        for listener in (a, b, c):
+            listener.listen()
+            listener.setblocking(False)
+
+        def heard() -> bool:
+            for listener in (a, b, c):
+                try:
+                    listener.accept()[0].close()
+                except BlockingIOError:
+                    continue
+                return True
+            return False
+
+        yield (path, abstract, c.getsockname()[1]), heard
+
+
+def run(level: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        host = Host(level, Path(folder))
+        asyncio.run(host.rows(list(attacks(level, os.uname().machine))))
+    left = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    assert not left, f"left behind: {left}"
+
+
+def totals() -> None:
+    """Every level as every user this one may become, one after the other."""
+    users = USERS if os.getuid() == 0 else (os.getuid(),)
+    print(
+        f"{'level':24}{'uid':>8}{'attacks':>9}{'held':>6}{'kept':>6}{'replaced':>10}{'host grew, MB':>15}{'seconds':>9}"
+    )
+    wrong: list[str] = []
+    for level in LEVELS:
+        for user in users:
+            began = time.monotonic()
+            rows = finish(start(level, user))
+            fates, held = Counter(row.fate for row in rows), sum(not row.wrong for row in rows)
+            most = max(row.grown for row in rows) / 1e6
+            print(
+                f"{level:24}{user:>8}{len(rows):>9}{held:>6}{fates[KEPT]:>6}{fates['replaced']:>10}{most:>15.0f}"
+                f"{time.monotonic() - began:>9.0f}",
+                flush=True,
+            )
+            wrong += [f"{level}, {user}, {row.name}: {row.wrong}\n    {row.said}" for row in rows if row.wrong]
+    print("\n".join(wrong))
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    run(sys.argv[1]) if len(sys.argv) > 1 else totals()
