@@ -163,9 +163,9 @@ class _Session:
         """As `readexactly`, which would hold a large text twice."""
         if size <= CHUNK:
             return await self._reader.readexactly(size)
-        blob = bytearray()
-        while len(blob) < size:
-            blob += await self._reader.readexactly(min(CHUNK, size - len(blob)))
+        blob = bytearray(size)
+        for start in range(0, size, CHUNK):
+            blob[start : start + CHUNK] = await self._reader.readexactly(min(CHUNK, size - start))
         return blob
 
     async def _read(self) -> None:

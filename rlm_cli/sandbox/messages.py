@@ -144,10 +144,12 @@ def served_module(frame: Frame) -> tuple[bytes, bool] | None:
 
 
 def served_zone(frame: Frame) -> bytes | None:
-    """The data of a time zone; None = there is none."""
+    """The data of a time zone; None = there is none. The names of all for `*`."""
     import zoneinfo
 
     name = frame.fields.get("name")
+    if name == "*":
+        return "\n".join(sorted(zoneinfo.available_timezones())).encode()
     if not isinstance(name, str) or not _ZONE.fullmatch(name):
         return None
     for folder in zoneinfo.TZPATH:
