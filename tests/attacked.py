@@ -2,6 +2,7 @@
 
     python attacked.py                      every level as every user, and the totals
     python attacked.py process 65534        one of them, as JSON lines
+    python attacked.py process 65534 quick  the same without the slow rows
 
 The host is a process like `rlm`: a secret in its environment and in a file, sockets that listen, a folder that may be
 written. Each row is a cell and a cell after it; what is written down is what was said, whether the REPL lived on, and
@@ -27,8 +28,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO, Any
 
-from attacks import AFTER, EITHER, EXPECTED, KEPT, PREPARED, Attack, attacks
+from attacks import AFTER, EITHER, EXPECTED, KEPT, LIMIT, PREPARED, Attack, attacks
 
 ROOT = Path(__file__).parents[1]
 WITHOUT = str(Path(__file__).with_name("without.py"))
@@ -36,8 +38,8 @@ CANARY = "canary-5d1f0c"
 LEVELS = ("process", "process, no Landlock", "soft", "none")
 ORDINARY = 65_534
 USERS = (0, ORDINARY)
-CELL_S = 0.8
-"""Computing limit of a cell: most rows that use it up are loops."""
+SHORT_S, LONG_S = 0.6, 20.0
+"""Computing limits of a cell: short where a row may use it up, else long enough for a busy machine."""
 GROWTH = 100_000_000
 """Bytes that the host may grow by in a row."""
 
@@ -54,12 +56,12 @@ class Row:
     wrong: str
 
 
-def command(level: str, user: int) -> list[str]:
+def command(level: str, user: int, quick: bool) -> list[str]:
     """The program for one level as one user. Raises `LookupError` where that user has no Python to run."""
     python = sys.executable if user == os.getuid() else readable_python(user)
     name, _, lacking = level.partition(", no ")
     before = [python, WITHOUT, lacking.lower()] if lacking else []
-    return [*before, python, str(Path(__file__).resolve()), name, str(user)]
+    return [*before, python, str(Path(__file__).resolve()), name, str(user), *["quick"] * quick]
 
 
 def readable_python(user: int) -> str:
@@ -80,21 +82,37 @@ def readable_python(user: int) -> str:
     raise LookupError(f"no Python that user {user} may run")
 
 
-def start(level: str, user: int) -> subprocess.Popen[str]:
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A host that has been started. Its output goes to files: it must not wait for a reader."""
+
+    process: subprocess.Popen[bytes]
+    out: IO[bytes]
+    err: IO[bytes]
+
+    def rows(self) -> list[Row]:
+        """Waits for its end. Raises `RuntimeError` where that was not well."""
+        self.process.wait()
+        self.out.seek(0)
+        self.err.seek(0)
+        if self.process.returncode:
+            raise RuntimeError(f"the host ended with {self.process.returncode}: {self.err.read()[-2000:].decode()}")
+        return [Row(**json.loads(line)) for line in self.out]
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.out.close()
+        self.err.close()
+
+
+def start(level: str, user: int, quick: bool = False) -> Running:
     """A host at that level, as that user. Raises `LookupError`."""
-    rights = {} if user == os.getuid() else {"user": user, "group": user, "extra_groups": []}
+    rights: dict[str, Any] = {} if user == os.getuid() else {"user": user, "group": user, "extra_groups": []}
     environ = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), "RLM_CANARY": CANARY, "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.Popen(
-        command(level, user), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ, cwd="/", **rights
-    )  # type: ignore[call-overload]
-
-
-def finish(host: subprocess.Popen[str]) -> list[Row]:
-    """Its rows, when it has ended. Raises `RuntimeError` where it did not end well."""
-    out, err = host.communicate()
-    if host.returncode:
-        raise RuntimeError(f"the host ended with {host.returncode}: {err[-2000:]}")
-    return [Row(**json.loads(line)) for line in out.splitlines()]
+    out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+    process = subprocess.Popen(command(level, user, quick), stdout=out, stderr=err, env=environ, cwd="/", **rights)
+    return Running(process, out, err)
 
 
 class Model:
@@ -126,7 +144,10 @@ class Host:
             with builder.document(path, "text") as document:
                 document.write(text)
         self.corpus = builder.finish()
-        self.place = open_sandbox(level, cell_timeout_s=CELL_S, repl_memory=192 << 20, context_memory=64 << 20)
+        self.places = {
+            limit: open_sandbox(level, cell_timeout_s=limit, repl_memory=192 << 20, context_memory=64 << 20)
+            for limit in (SHORT_S, LONG_S)
+        }
         self.strict = level == "process"
         self.folder = folder / "written"
         self.folder.mkdir()
@@ -137,24 +158,28 @@ class Host:
         """A line for each."""
         with listeners(self.folder.parent) as (values, heard):
             self.prepared = PREPARED.format(values=repr((str(self.secret), str(self.folder), *values, os.getpid())))
-            self.repl = await self.place.open(self.corpus, None, self.model)  # type: ignore[arg-type]
-            first = await self.repl.execute(self.prepared)
-            assert first.error is None, first.error
+            self.repls = {}
+            for limit, place in self.places.items():
+                self.repls[limit] = await place.open(self.corpus, None, self.model)  # type: ignore[arg-type]
+                first = await self.repls[limit].execute(self.prepared)
+                assert first.error is None, first.error
             self.size = memory("VmRSS")
             for attack in table:
                 row = await self.row(attack)
                 if self.strict and heard():
                     row = Row(row.name, row.fate, row.grown, row.seconds, row.said, "a socket of the host heard it")
                 print(json.dumps(asdict(row)), flush=True)
-            await self.place.close()
+            for place in self.places.values():
+                await place.close()
 
     async def row(self, attack: Attack) -> Row:
+        repl = self.repls[SHORT_S if LIMIT.search(attack.says) else LONG_S]
         forget_peak()
         began = time.monotonic()
-        output = await self.repl.execute(attack.code, timeout_s=10)
-        after = await self.repl.execute(AFTER, timeout_s=10)
+        output = await repl.execute(attack.code, timeout_s=30)
+        after = await repl.execute(AFTER, timeout_s=30)
         if after.error and not output.lost:  # the REPL was beyond saving, which it may be; the next one is not
-            after = await self.repl.execute(AFTER, timeout_s=10)
+            after = await repl.execute(AFTER, timeout_s=30)
             lost = after.lost or "by the next cell"
         else:
             lost = output.lost or after.lost or ""
@@ -176,7 +201,7 @@ class Host:
             if is_wrong
         ]
         if lost or attack.fate != KEPT:
-            prepared = await self.repl.execute(self.prepared)
+            prepared = await repl.execute(self.prepared)
             if prepared.error:
                 wrong.append(f"the cell after next: {prepared.error}")
         seconds = round(time.monotonic() - began, 2)
@@ -223,10 +248,10 @@ def listeners(folder: Path) -> Iterator[tuple[tuple[str, str, int], Callable[[],
         yield (path, abstract, c.getsockname()[1]), heard
 
 
-def run(level: str) -> None:
+def run(level: str, quick: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         host = Host(level, Path(folder))
-        asyncio.run(host.rows(list(attacks(level, os.uname().machine))))
+        asyncio.run(host.rows(list(attacks(level, os.uname().machine, quick))))
     left = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     assert not left, f"left behind: {left}"
 
@@ -241,7 +266,9 @@ def totals() -> None:
     for level in LEVELS:
         for user in users:
             began = time.monotonic()
-            rows = finish(start(level, user))
+            host = start(level, user)
+            rows = host.rows()
+            host.close()
             fates, held = Counter(row.fate for row in rows), sum(not row.wrong for row in rows)
             most = max(row.grown for row in rows) / 1e6
             print(
@@ -255,4 +282,4 @@ def totals() -> None:
 
 
 if __name__ == "__main__":
-    run(sys.argv[1]) if len(sys.argv) > 1 else totals()
+    run(sys.argv[1], "quick" in sys.argv) if len(sys.argv) > 1 else totals()

@@ -9,6 +9,7 @@ of memory are `LIMITED`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ class Attack:
     says: str
     fate: str = KEPT
     levels: tuple[str, ...] = STRICT
+    slow: bool = False
+    """Takes some seconds, and another row or test of the default suite is much like it."""
 
 
 PREPARED = """
@@ -44,14 +47,14 @@ def repl():
     return next(o for o in gc.get_objects() if type(o).__name__ == "Repl")
 def cell():
     return next(o for o in gc.get_objects() if type(o).__name__ == "Subcalls").cell
-def done(answer="", draft="", stdout="", error="", **fields):
+def done(answer="", draft="", stdout="", error="", rest=30, **fields):
     fields = {{"cell": cell(), "omitted": 0, "variables": [], "quotes": [], "held": False, **fields}}
     link().send("done", fields, (stdout, error, answer, draft))
-    time.sleep(30)
-def ask(**fields):
+    time.sleep(rest)
+def ask(rest=30, **fields):
     fields = {{"cell": cell(), "query": "llm", "model": None, "prompts": 1, "contexts": [None], "id": 10**6, **fields}}
     link().send("query", fields, ("p",))
-    time.sleep(30)
+    time.sleep(rest)
 def torrent(data):
     while True: link()._socket.sendall(data)
 """
@@ -234,11 +237,11 @@ LEAKS = [
 
 BOMBS = [
     Attack("memory in one piece", "x = b'x' * (5 << 30)", "MemoryError", levels=LIMITED),
-    Attack("memory in big pieces", "x = []\nwhile True: x.append(bytearray(1 << 20))", "MemoryError|limit of a cell", levels=LIMITED),
-    Attack("memory in small pieces", "x = []\nwhile True: x.append('abc' * 50)", "MemoryError|limit of a cell", levels=LIMITED),
+    Attack("memory in big pieces", "x = []\nwhile True: x.append(bytearray(1 << 20))", "MemoryError", levels=LIMITED),
+    Attack("memory in small pieces", "x = []\nwhile True: x.append('abc' * 50)", "MemoryError", levels=LIMITED),
     Attack("memory in a mapping", "x = {}\nfor n in range(10**9): x[n] = str(n)", "MemoryError|limit of a cell", levels=LIMITED),
     Attack("memory by mmap", "import mmap\nx = []\nwhile True: x.append(mmap.mmap(-1, 1 << 24))", "MemoryError|Cannot allocate", levels=LIMITED),
-    Attack("memory held by threads", "x = []\ndef f():\n    while True: x.append(bytearray(1 << 20))\n[threading.Thread(target=f, daemon=True).start() for _ in range(4)]\ntime.sleep(0.3)\nprint('slept')", "slept|Memory|memory", EITHER, LIMITED),
+    Attack("memory held by threads", "x = []\ndef f():\n    while True: x.append(bytearray(1 << 20))\n[threading.Thread(target=f, daemon=True).start() for _ in range(4)]\ntime.sleep(0.3)\nprint('slept')", "slept|emory|new thread", EITHER, LIMITED),
     Attack("decompressed", "import zlib\nz = zlib.compress(bytes(10**6)) * 1\nfor _ in range(60): z = zlib.compress(zlib.decompress(z) * 10)", "MemoryError|limit of a cell|memory", EITHER, LIMITED),
     Attack("XML that grows", "import xml.etree.ElementTree as e\ne.fromstring('<!DOCTYPE a [<!ENTITY a0 \"ha\">' + ''.join(f'<!ENTITY a{n} \"{f\"&a{n-1};\" * 10}\">' for n in range(1, 12)) + ']><a>&a11;</a>')", "ParseError|MemoryError|limit of a cell", EITHER, LIMITED),
     Attack("descriptors", "x = []\nwhile True: x.extend(os.pipe())", "Too many open files", levels=LIMITED),
@@ -248,18 +251,18 @@ BOMBS = [
     Attack("a name of a megabyte", "globals()['v' * 10**6] = 1\nprint('bound')", "bound", levels=EVERYWHERE),
     Attack("threads that never end", "def f():\n    while True: pass\n[threading.Thread(target=f, daemon=True).start() for _ in range(4)]\nos._exit(0)", "ended itself|limit of a cell", REPLACED, EVERYWHERE),
     Attack("10^10^8", "10 ** 10 ** 8", "limit of a cell", EITHER, EVERYWHERE),
-    Attack("a long loop in C", "sum(range(10**12))", "limit of a cell", REPLACED, EVERYWHERE),
-    Attack("factorial", "math.factorial(10**8)", "limit of a cell", EITHER, EVERYWHERE),
+    Attack("a long loop in C", "sum(range(10**12))", "limit of a cell", REPLACED, EVERYWHERE, slow=True),
+    Attack("factorial", "math.factorial(10**8)", "limit of a cell", EITHER, EVERYWHERE, slow=True),
     Attack("digits", "str(10**4300 ** 1 * 10**5000)", "ValueError: Exceeds the limit", levels=EVERYWHERE),
     Attack("regex", "import re\nre.match('(a+)+b', 'a' * 40)", "limit of a cell", EITHER, EVERYWHERE),
     Attack("decimal", "import decimal\ndecimal.getcontext().prec = 10**8\ndecimal.Decimal(2).sqrt()", "limit of a cell|MemoryError", EITHER, LIMITED),
     Attack("an endless loop", "while True: pass", "limit of a cell", levels=EVERYWHERE),
-    Attack("sleep", "time.sleep(1000)", "limit of a cell", levels=EVERYWHERE),
-    Attack("endless product", "import itertools\nfor x in itertools.product(range(10), repeat=20): pass", "limit of a cell", levels=EVERYWHERE),
+    Attack("sleep", "time.sleep(1000)", "limit of a cell", levels=EVERYWHERE, slow=True),
+    Attack("endless product", "import itertools\nfor x in itertools.product(range(10), repeat=20): pass", "limit of a cell", levels=EVERYWHERE, slow=True),
     Attack("endless answer", "import itertools\nFINAL(itertools.repeat('x'))", "limit of a cell|too large|MemoryError|pieces", EITHER, LIMITED),
-    Attack("answer without an end", "class L(list):\n    def __iter__(self):\n        while True: yield 1\nFINAL(L())", "limit of a cell|MemoryError|pieces", EITHER, LIMITED),
+    Attack("answer without an end", "class L(list):\n    def __iter__(self):\n        while True: yield 1\nFINAL(L())", "limit of a cell|MemoryError|pieces", EITHER, LIMITED, slow=True),
     Attack("recursion", "def g(): g()\ng()", "RecursionError", levels=EVERYWHERE),
-    Attack("recursion without a limit", "sys.setrecursionlimit(10**9)\ndef g(n=0): return [g(n + 1)]\ng()", "segmentation|RecursionError|MemoryError|memory|limit", EITHER, LIMITED),
+    Attack("recursion without a limit", "sys.setrecursionlimit(10**9)\ndef g(n=0): return [g(n + 1)]\ng()", "segmentation|RecursionError|MemoryError|memory|limit", EITHER, LIMITED, slow=True),
     Attack("recursion in repr", "x = []\nfor _ in range(100_000): x = [x]\nprint(x)", "RecursionError", levels=EVERYWHERE),
     Attack("code nested deeply", "eval('(' * 100_000)", "SyntaxError|MemoryError", levels=EVERYWHERE),
     Attack("a cell nested deeply", "(" * 50_000, "nested", levels=EVERYWHERE),
@@ -267,20 +270,20 @@ BOMBS = [
     Attack("flood of stdout, 2 GB", "x = 'x' * 10**6\nfor _ in range(2_000): print(x)", "characters not shown", levels=EVERYWHERE),
     Attack("flood of descriptor 1", "x = b'x' * (1 << 20)\nfor _ in range(2_000): os.write(1, x)\nprint('written')", "written|limit of a cell", levels=EVERYWHERE),
     Attack("flood of descriptor 2", "import faulthandler\nwhile True: libc.perror(b'x' * 10_000)", "limit of a cell", levels=EVERYWHERE),
-    Attack("flood of lines", "for n in range(10**7): print(n)", "limit of a cell|not shown", levels=EVERYWHERE),
+    Attack("flood of lines", "for n in range(10**7): print(n)", "limit of a cell|not shown", levels=EVERYWHERE, slow=True),
     Attack("an error of 100 MB", "raise ValueError('x' * 10**8)", "ValueError", levels=LIMITED),
     Attack("an error that explodes", "class E(Exception):\n    def __str__(self): raise E\nraise E", "E", levels=EVERYWHERE),
     Attack("an error that never ends", "class E(Exception):\n    def __str__(self):\n        while True: pass\nraise E", "limit of a cell", EITHER, EVERYWHERE),
     Attack("a value that never ends", "class R:\n    def __repr__(self):\n        while True: pass\nR()", "limit of a cell", levels=EVERYWHERE),
 ]  # fmt: skip
 INTERRUPTS = [
-    Attack("interrupt swallowed", "while True:\n    try: time.sleep(0.05)\n    except BaseException: pass", "did not stop when interrupted", REPLACED, EVERYWHERE),
+    Attack("interrupt swallowed", "while True:\n    try: time.sleep(0.05)\n    except BaseException: pass", "did not stop when interrupted", REPLACED, EVERYWHERE, slow=True),
     Attack("interrupt ignored", "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass", "did not stop when interrupted", REPLACED, EVERYWHERE),
     Attack("interrupt taken, next cell", "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)", "", levels=EVERYWHERE),
-    Attack("interrupt blocked", "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})\nwhile True: pass", "limit of a cell", EITHER, EVERYWHERE),
+    Attack("interrupt blocked", "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})\nwhile True: pass", "limit of a cell", EITHER, EVERYWHERE, slow=True),
     Attack("in a finally", "while True:\n    try:\n        while True: pass\n    finally: continue", "limit of a cell", EITHER, EVERYWHERE),
-    Attack("in a coroutine", "async def f():\n    while True:\n        try: await asyncio.sleep(0.01)\n        except BaseException: pass\nawait f()", "limit of a cell", EITHER, EVERYWHERE),
-    Attack("deadlock", "lock = threading.Lock()\nlock.acquire(); lock.acquire()", "limit of a cell", EITHER, EVERYWHERE),
+    Attack("in a coroutine", "async def f():\n    while True:\n        try: await asyncio.sleep(0.01)\n        except BaseException: pass\nawait f()", "limit of a cell", EITHER, EVERYWHERE, slow=True),
+    Attack("deadlock", "lock = threading.Lock()\nlock.acquire(); lock.acquire()", "limit of a cell", EITHER, EVERYWHERE, slow=True),
     Attack("a stop signal to itself", "import signal\nsignal.raise_signal(signal.SIGSTOP)\nprint('went on')", "limit of a cell|not permitted", EITHER, EVERYWHERE),
     Attack("SIGTERM to itself", "import signal\nsignal.raise_signal(signal.SIGTERM)", "signal|not permitted", EITHER, EVERYWHERE),
     Attack("SIGKILL to itself", "import signal\nsignal.raise_signal(signal.SIGKILL)", "killed|not permitted", EITHER, EVERYWHERE),
@@ -299,8 +302,10 @@ INTERRUPTS = [
 ]  # fmt: skip
 
 PROTOCOL = "broke the protocol"
-HEAVY = PROTOCOL + "|limit of a cell|MemoryError|want of memory"
-"""Where a loaded machine takes longer to make the frames than a cell may take."""
+HEAVY = PROTOCOL + "|MemoryError|want of memory"
+"""Where making the frame may already be too much for the child."""
+LIMIT = re.compile("limit of a cell|did not stop")
+"""Rows that may say so are run where that limit is short."""
 FRAMES = [
     Attack("unknown kind", "link().send('nonsense')\ntime.sleep(30)", PROTOCOL, REPLACED, EVERYWHERE),
     Attack("ready again", "link().send('ready', {'refused': {}, 'missing': []})\ntime.sleep(30)", PROTOCOL, REPLACED, EVERYWHERE),
@@ -316,9 +321,9 @@ FRAMES = [
     Attack("numbers of many digits", "import struct\nh = b'{\"kind\":\"done\",\"sizes\":[],\"cell\":' + b'9' * 10**6 + b'}'\nlink()._socket.sendall(struct.pack('!II', len(h), 0) + h)\ntime.sleep(30)", PROTOCOL, REPLACED, EVERYWHERE),
     Attack("done of another cell", "done(cell=999_999)", PROTOCOL, REPLACED, EVERYWHERE),
     Attack("done twice", "threading.Thread(target=done, daemon=True).start()\ntime.sleep(0.2)\ndone()", "", EITHER, EVERYWHERE),
-    Attack("done, and never stopping", "done(answer='\"forged\"')", "", EITHER, EVERYWHERE),
+    Attack("done, and never stopping", "done(answer='\"forged\"', rest=1)", "", EITHER, EVERYWHERE),
     Attack("answer nested", "done(answer='[' * 20_000_000)", HEAVY, EITHER, EVERYWHERE),
-    Attack("answer nested as deep as may be", "done(answer='[' * 900 + ']' * 900)", "", EITHER, EVERYWHERE),
+    Attack("answer nested as deep as may be", "done(answer='[' * 900 + ']' * 900, rest=1)", "", EITHER, EVERYWHERE),
     Attack("answer of tiny lists", "done(answer='[' + '[],' * 9_000_000 + '0]')", HEAVY, EITHER, EVERYWHERE),
     Attack("answer of tiny objects", "done(answer='[' + '{\"\":0},' * 3_500_000 + '0]')", PROTOCOL, REPLACED, EVERYWHERE),
     Attack("answer of tiny numbers", "done(answer='[' + '1.5,' * 7_000_000 + '0]')", HEAVY, EITHER, EVERYWHERE),
@@ -327,23 +332,23 @@ FRAMES = [
     Attack("answer with an escaped character", "done(answer='\"' + 'x' * 25_000_000 + '\\\\ud83d\\\\ude00\"')", HEAVY, EITHER, EVERYWHERE),
     Attack("answer with a lone surrogate", "done(answer='\"' + 'x' * 25_000_000 + '\\\\ud83d\"')", HEAVY, EITHER, EVERYWHERE),
     Attack("answer of one number", "done(answer='9' * 30_000_000)", HEAVY, EITHER, EVERYWHERE),
-    Attack("answer and draft", "x = '\"' + 'x' * 15_000_000 + '\"'\ndone(answer=x, draft=x)", "", EITHER, EVERYWHERE),
-    Attack("output of 30 MB", "done(stdout='x' * 30_000_000)", "x", EITHER, EVERYWHERE),
-    Attack("output of wide characters", "done(stdout='x' * 20_000_000 + '\\U0001F600')", "", EITHER, EVERYWHERE),
+    Attack("answer and draft", "x = '\"' + 'x' * 15_000_000 + '\"'\ndone(answer=x, draft=x)", "", EITHER, EVERYWHERE, slow=True),
+    Attack("output of 30 MB", "done(stdout='x' * 30_000_000, rest=1)", "x", EITHER, EVERYWHERE),
+    Attack("output of wide characters", "done(stdout='x' * 20_000_000 + '\\U0001F600', rest=1)", "", EITHER, EVERYWHERE),
     Attack("quotes without number", "done(answer='1', quotes=[[None, 'x']] * 20_000)", PROTOCOL, REPLACED, EVERYWHERE),
-    Attack("variables without number", "done(variables=[['a', 'b']] * 100_000)", "", EITHER, EVERYWHERE),
+    Attack("variables without number", "done(variables=[['a', 'b']] * 100_000, rest=1)", "", EITHER, EVERYWHERE),
     Attack("query of no kind", "ask(query='exec')", PROTOCOL, REPLACED, EVERYWHERE),
     Attack("query with a model's name of a kilobyte", "ask(model='m' * 1000)", PROTOCOL, REPLACED, EVERYWHERE),
     Attack("query beyond the corpus", "ask(contexts=[['span', 0, 10**9]])", PROTOCOL, REPLACED, EVERYWHERE),
     Attack("query with a path", "ask(contexts=[{'open': '/etc/passwd'}])", PROTOCOL, REPLACED, EVERYWHERE),
     Attack("query with a false id", "ask(id=True)", PROTOCOL, REPLACED, EVERYWHERE),
     Attack("query with an id in use", "for _ in range(2): link().send('query', {'cell': cell(), 'query': 'llm', 'model': None, 'prompts': 1, 'contexts': [None], 'id': 7}, ('slow',))\ntime.sleep(30)", PROTOCOL, REPLACED, EVERYWHERE),
-    Attack("query with an endless id", "ask(id=10**4000)", "", EITHER, EVERYWHERE),
+    Attack("query with an endless id", "ask(id=10**4000, rest=1)", "", EITHER, EVERYWHERE),
     Attack("flood of queries", "n, l, c = 0, link(), cell()\nwhile True:\n    n += 1\n    l.send('query', {'cell': c, 'query': 'llm', 'model': None, 'prompts': 1, 'contexts': [None], 'id': n}, ('slow',))", HEAVY, EITHER, EVERYWHERE),
     Attack("flood of empty prompts", "from rlm_cli.sandbox import wire\nd = wire.encode('query', {'cell': cell(), 'query': 'llm', 'model': None, 'prompts': 20_000, 'contexts': [None] * 20_000, 'id': 100}, ('slow',) + ('',) * 19_999)\nl = link()\nfor n in range(100, 400): l._socket.sendall(d.replace(b'\"id\": 100', b'\"id\": %d' % n))\ntime.sleep(30)", HEAVY, EITHER, EVERYWHERE),
     Attack("flood of contexts", "from rlm_cli.sandbox import wire\nd = wire.encode('query', {'cell': cell(), 'query': 'llm', 'model': None, 'prompts': 1, 'contexts': [['list', [['span', 0, 1]] * 70_000]], 'id': 100}, ('slow',))\nl = link()\nfor n in range(100, 400): l._socket.sendall(d.replace(b'\"id\": 100', b'\"id\": %d' % n))\ntime.sleep(30)", HEAVY, EITHER, EVERYWHERE),
     Attack("prompts of wide characters", "ask_ = lambda n: link().send('query', {'cell': cell(), 'query': 'llm', 'model': None, 'prompts': 1, 'contexts': [None], 'id': n}, ('slow' + 'x' * 14_000_000 + '\\U0001F600',))\n[ask_(n) for n in (1, 2)]\ntime.sleep(30)", HEAVY, EITHER, EVERYWHERE),
-    Attack("replies that nobody reads", "link()._socket.recv_into = None\nl, c = link(), cell()\nblock = threading.Lock(); block.acquire()\nl._waiting = type('W', (dict,), {'get': lambda *a: block.acquire()})()\nn = 10\nwhile True:\n    n += 1\n    l.send('query', {'cell': c, 'query': 'llm', 'model': None, 'prompts': 20_000, 'contexts': [None] * 20_000, 'id': n}, ('fail',) * 20_000)", "", EITHER, EVERYWHERE),
+    Attack("replies that nobody reads", "l, c = link(), cell()\nblock = threading.Lock(); block.acquire()\nl._waiting = type('W', (dict,), {'get': lambda *a: block.acquire()})()\nn = 10\nwhile True:\n    n += 1\n    l.send('query', {'cell': c, 'query': 'llm', 'model': None, 'prompts': 20_000, 'contexts': [None] * 20_000, 'id': n}, ('fail',) * 20_000)", "limit of a cell|time that was left|protocol|memory", EITHER, EVERYWHERE, slow=True),
     Attack("flood of modules", "n, l = 0, link()\nwhile True:\n    n += 1\n    l.send('module', {'name': 'argparse', 'id': n})", "limit of a cell|protocol", EITHER, EVERYWHERE),
     Attack("a reply forged", "from rlm_cli.sandbox.wire import Frame\nl = link()\ndef forge():\n    while not l._waiting: pass\n    for slot in list(l._waiting.values()): slot.put(Frame('reply', {'id': 1, 'failed': []}, (b'forged',)))\nthreading.Thread(target=forge, daemon=True).start()\nprint(llm_query('slow'))", "forged|llm:slow", levels=EVERYWHERE),
     Attack("a reply that is none", "from rlm_cli.sandbox.wire import Frame\nl = link()\ndef forge():\n    while not l._waiting: pass\n    for slot in list(l._waiting.values()): slot.put(None)\nthreading.Thread(target=forge, daemon=True).start()\nprint(llm_query('slow'))", "Error|llm:slow", levels=EVERYWHERE),
@@ -390,8 +395,8 @@ NAMES = [
 ]  # fmt: skip
 
 
-def attacks(level: str, machine: str) -> Iterator[Attack]:
-    """The rows that are to hold at this level, on this machine (as `os.uname` calls it)."""
+def attacks(level: str, machine: str, quick: bool = False) -> Iterator[Attack]:
+    """The rows that are to hold at this level, on this machine (as `os.uname` calls it); `quick`: the slow left out."""
     rows = [
         *(Attack(name, code, REFUSED) for table in (FILES, WRITES, NETWORK, PROCESSES) for name, code in table.items()),
         *(
@@ -405,4 +410,4 @@ def attacks(level: str, machine: str) -> Iterator[Attack]:
         *FRAMES,
         *NAMES,
     ]
-    return (row for row in rows if level in row.levels)
+    return (row for row in rows if level in row.levels and not (quick and row.slow))

@@ -1,6 +1,6 @@
 """The table of attacks, at the levels and as the users that this machine has; and what the filter lets through.
 
-The two hosts of the default suite run side by side; the other levels are run on request (`-m slow`). `python tests/attacked.py` prints the totals.
+The two hosts of the default suite run side by side, without the slow rows; the other levels are run on request (`-m slow`), and `python tests/attacked.py` runs every row and prints the totals.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ import errno
 import os
 import re
 import struct
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attacked import LEVELS, ORDINARY, USERS, Row, finish, start
+from attacked import LEVELS, ORDINARY, USERS, Row, Running, start
 from attacks import attacks
 
 from rlm_cli.sandbox.harden import CLONE3, PLAIN, checked, filter_program
@@ -28,7 +27,7 @@ class Hosts:
     """Those of one level as every user, started together by the first test that asks."""
 
     def __init__(self) -> None:
-        self._started: dict[tuple[str, int], subprocess.Popen[str]] = {}
+        self._started: dict[tuple[str, int], Running] = {}
 
     def rows(self, level: str, user: int) -> list[Row]:
         if user != os.getuid() and os.getuid() != 0:
@@ -39,16 +38,15 @@ class Hosts:
         try:
             for each in (user,) if alone else USERS:
                 if (level, each) not in self._started:
-                    self._started[level, each] = start(level, each)
+                    self._started[level, each] = start(level, each, quick=level == FIRST)
         except LookupError as problem:
             if (level, user) not in self._started:
                 pytest.skip(str(problem))
-        return finish(self._started[level, user])
+        return self._started[level, user].rows()
 
     def close(self) -> None:
         for host in self._started.values():
-            host.kill()
-            host.communicate()
+            host.close()
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +65,7 @@ def test_attacks_get_nowhere(hosts: Hosts, level: str, user: int) -> None:
     """No file, key, socket, process or signal; the host keeps its size, says in one line what happened, and goes on
     with the REPL or another, in which all names are the real ones."""
     rows = hosts.rows(level, user)
-    assert len(rows) == len(list(attacks(level.partition(",")[0], os.uname().machine)))
+    assert len(rows) == len(list(attacks(level.partition(",")[0], os.uname().machine, quick=level == FIRST)))
     wrong = [f"{row.name} ({row.fate}): {row.wrong}\n    {row.said}" for row in rows if row.wrong]
     assert not wrong, "\n".join(wrong)
 

@@ -127,9 +127,9 @@ class _Session:
         if self.ended:
             return
         self._loop.remove_reader(self.child.pipe)
+        self._writer.transport.abort()  # before its socket is closed: it may still wait to write to who did not read
         how = self.child.end()
         self.ended = why or how
-        self._writer.transport.abort()
         if self._reading is not None:
             self._reading.cancel()
         if self._cell is not None:

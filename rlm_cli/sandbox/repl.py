@@ -36,6 +36,8 @@ from .values import as_json, described, read_quotes
 
 BALLAST = 24 << 20
 """Bytes kept for the cell after a memory bomb: without them even `x = None` fails."""
+LARGE = 1 << 20
+"""Characters of an answer that no draft travels with."""
 SHOWN_VARIABLES = 50
 SHOWN_FRAMES = 4
 SHOWN_ERROR = 2_000
@@ -279,6 +281,8 @@ class Repl:
         if handed is not None:
             finished.answer, finished.quotes = handed
             finished.held = self._final is None
+            if len(finished.answer) > LARGE:
+                finished.draft = ""  # both may be more than a frame takes
         return finished
 
     def _read_answer(self, finished: Finished) -> None:

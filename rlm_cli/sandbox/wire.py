@@ -23,7 +23,7 @@ MAX_PROMPTS = 20_000
 MAX_HEADER = 2 << 20
 MAX_PIECES = 400_000
 """Items in a header and lists of them; each takes up to a hundred bytes."""
-MAX_BODY = 60_000_000
+MAX_BODY = 50_000_000
 """Of one frame, and of all queries of a child that are not answered yet, in bytes as `weight.py` counts them."""
 MAX_BLOB = 31_000_000
 """Of one text, in bytes: it is decoded beside all that are not answered."""
