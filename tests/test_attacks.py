@@ -1,6 +1,7 @@
 """The table of attacks, at the levels and as the users that this machine has; and what the filter lets through.
 
-The two hosts of the default suite run side by side, without the slow rows; the other levels are run on request (`-m slow`), and `python tests/attacked.py` runs every row and prints the totals.
+The two hosts of the default suite run side by side, without the slow rows. The other levels are run on request
+(`-m slow`); `python tests/attacked.py` runs every row and prints the totals.
 """
 
 from __future__ import annotations
