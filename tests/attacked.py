@@ -262,7 +262,7 @@ def totals() -> None:
     print(
         f"{'level':24}{'uid':>8}{'attacks':>9}{'held':>6}{'kept':>6}{'replaced':>10}{'host grew, MB':>15}{'seconds':>9}"
     )
-    wrong: list[str] = []
+    wrong = 0
     for level in LEVELS:
         for user in users:
             began = time.monotonic()
@@ -276,8 +276,10 @@ def totals() -> None:
                 f"{time.monotonic() - began:>9.0f}",
                 flush=True,
             )
-            wrong += [f"{level}, {user}, {row.name}: {row.wrong}\n    {row.said}" for row in rows if row.wrong]
-    print("\n".join(wrong))
+            for row in rows:
+                if row.wrong:
+                    wrong += 1
+                    print(f"  {row.name}: {row.wrong}\n    {row.said}", flush=True)
     sys.exit(bool(wrong))
 
 
