@@ -268,7 +268,8 @@ class Child:
             return f"it could not be forked ({os.strerror(code)})"
         if code < 0:
             return _SIGNALS.get(code, f"it was ended by signal {-code}")
-        return "its memory was full" if code == 3 else f"it ended itself (exit code {code})"
+        ends = {3: "its memory was full", 4: "a cell had left it unable to run another"}
+        return ends.get(code, f"it ended itself (exit code {code})")
 
 
 def _last_line(data: bytes) -> str:
