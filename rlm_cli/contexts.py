@@ -58,9 +58,11 @@ def root_call(job: Job, models: Models, documents: Documents) -> Call:
         window_bytes=window_bytes(root),
         max_subcalls=s.max_subcalls,
         landing=s.on_limit == "answer",
+        schema=job.schema,
+        strict=s.strict,
     )
     if lack := prompts.lacking(call):
-        asked = len(job.question.encode())
+        asked = len(job.question.encode()) + len(job.schema.text.encode() if job.schema else "")
         long = asked > lack
         raise UsageError(
             f"the question is too long for {root.name}" if long else f"the window of {root.name} is too small",

@@ -31,6 +31,8 @@ LONGEST_QUESTION = 20_000
 """Bytes of a question that is its own context: it is shown in part."""
 OLD_OUTPUT = 300
 """Characters that remain of an old output once the history nears the window."""
+LONGEST_SAID = 4_000
+"""Bytes of a reply that are shown when it is not what was asked for."""
 QUERY_MARK = "original query: "
 """Before the question in the first user message; the official visualizer looks for it."""
 QUESTION_MARK = "Question: "
@@ -192,6 +194,12 @@ def again(messages: tuple[Message, ...], said: str, problem: str) -> tuple[Messa
     """The same request once more, with a reply that would not do and why."""
     told = f"Your reply will not do:\n{problem}\nReply again, whole and in the same form."
     return (*messages, Message("assistant", said), Message("user", told))
+
+
+def unsatisfying(problem: str, said: str) -> str:
+    """What the code that asked for a value is told when none came: the reply is there to be read all the same."""
+    text = _cut(said, LONGEST_SAID) or "empty"
+    return f"the reply does not satisfy the schema ({problem}). It was: {text}"
 
 
 def rejected(problem: str, by_code: bool) -> str:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .errors import UsageError
+from .evidence import NO_QUOTE
 from .fit import BROKEN, fitted, json_in, middle_out, said, shortened, validator
 from .result import Quote
 
@@ -27,9 +28,8 @@ LONGEST_SCHEMA = 50_000
 """Characters; it stands in every request to the root."""
 LONGEST_REPL_SCHEMA, MOST_REPL_NODES = 10_000, 100
 """Characters, and schemas within the schema, that code in the REPL may pass."""
-NO_QUOTE = "it has no quote: --strict wants at least one that proves it"
 
-_TYPES = {
+SHORT_TYPES = {
     "str": {"type": "string"},
     "int": {"type": "integer"},
     "float": {"type": "number"},
@@ -210,11 +210,11 @@ def _field(part: str, source: str) -> tuple[str, dict[str, Any]]:
         raise UsageError(f"{source}: {shortened(part)} is no field" if part else f"{source} is empty", hint=hint)
     kind = match["type"] or "str"
     kind = _ALSO.get(kind.lower(), kind.lower())
-    if kind not in _TYPES:
+    if kind not in SHORT_TYPES:
         raise UsageError(
-            f"{source}, {match['name']!r}: there is no type {kind!r}", why=f"there are {', '.join(_TYPES)}"
+            f"{source}, {match['name']!r}: there is no type {kind!r}", why=f"there are {', '.join(SHORT_TYPES)}"
         )
-    field: dict[str, Any] = dict(_TYPES[kind])
+    field: dict[str, Any] = dict(SHORT_TYPES[kind])
     if match["many"] or match["type_many"]:
         field = {"type": "array", "items": field}
     if match["maybe"] or match["type_maybe"]:

@@ -26,7 +26,7 @@ from ..result import Result, Status
 from ..settings import Settings
 from ..trace import Written, write_whole
 from ..views import View, Wishes, choose_view, use_color
-from ..views.answer import answer_text, summary_line
+from ..views.answer import answer_text, citation_lines, summary_line
 from .configuration import state_folder
 from .failure import say_error, tell, warn
 from .plan import plan_text
@@ -69,7 +69,8 @@ def job_of(asked: str | None, sources: list[str], settings: Settings, origins: M
             why = "no source was named, and stdin is the question" if readers else "no source was named or piped in"
             raise UsageError("no documents", why=why, hint='rlm ask "…" FILE')
         sources = ["-"]
-    careful = bool(os.environ.get("CI")) or settings.json or settings.jsonl
+    relied_on = settings.json or settings.jsonl or settings.exit_status or settings.strict or settings.schema
+    careful = bool(os.environ.get("CI")) or bool(relied_on)
     stdin: BinaryIO | None = sys.stdin.buffer if sys.stdin is not None else None
     asked = asked.strip().encode("utf-8", "replace").decode()  # broken UTF-8 of an argument is not for a model
     return Job(asked, tuple(sources), settings, origins, dict(os.environ), stdin, careful)
@@ -216,6 +217,8 @@ def _show(job: Job, result: Result, stream: _Lines | None) -> int:
         color = s.output is None and use_color(s.color, sys.stdout, os.environ)
         if text := answer_text(result, s.cite, color):
             _put(text, s.output, kept)
+        if result.structured and s.cite and result.citations and not s.quiet:
+            tell("\n".join(citation_lines(result.citations, use_color(s.color, sys.stderr, os.environ))) + "\n")
     if result.failure is not None:
         say_error(result.failure, s.color)
     if not s.quiet and (result.usage.calls or result.error is None):

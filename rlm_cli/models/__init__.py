@@ -49,11 +49,12 @@ class Model(Protocol):
     async def complete(
         self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool, schema: Schema | None = None
     ) -> Completion:
-        """One request, one reply. `sub` chooses the options meant for the sub-LM. `schema`: of an object, for a provider
-        that is `structured` to hold the reply to. It may take for ever: who calls has
-        a deadline, and cancels.
+        """One request, one reply. `sub` chooses the options meant for the sub-LM. `schema`, of an object, is for a
+        provider to hold the reply to; only for a model that is `structured`. It may take for ever: who calls has a
+        deadline, and cancels.
 
-        Raises `ModelError` (with `retriable`, `retry_after`, `terminal`, `schema_refused`) or `ConfigError` (key, unknown model).
+        Raises `ModelError` (with `retriable`, `retry_after`, `terminal`, `schema_refused`) or `ConfigError` (key,
+        unknown model).
         """
         ...
 

@@ -60,16 +60,18 @@ def read_ready(frame: Frame) -> Ready:
 def read_query(frame: Frame, chars: int) -> Query:
     """A query over a corpus of `chars` characters."""
     kind, model, count = frame.fields.get("query"), frame.fields.get("model"), frame.fields.get("prompts")
-    places = frame.fields.get("contexts")
+    places, schema = frame.fields.get("contexts"), frame.fields.get("schema")
     if kind not in ("llm", "rlm") or not (model is None or (isinstance(model, str) and len(model) <= 200)):
         raise Violation("a query of no known kind or model")
+    if not (schema is None or (kind == "llm" and isinstance(schema, str) and len(schema) <= wire.MAX_SCHEMA)):
+        raise Violation("a query whose schema is no text, or too long")
     if type(count) is not int or not 0 < count <= min(len(frame.blobs), MAX_PROMPTS):
         raise Violation("a query without its prompts")
     if not isinstance(places, list) or len(places) != count:
         raise Violation("a query without its contexts")
     texts = [frame.text(n) for n in range(len(frame.blobs))]  # once: a place may be named any number of times
     contexts = tuple(None if place is None else _context(texts, place, chars) for place in places)
-    return Query(kind, tuple(texts[:count]), contexts, model)
+    return Query(kind, tuple(texts[:count]), contexts, model, schema)
 
 
 def _context(texts: list[str], place: Any, chars: int, listed: bool = False) -> Context:

@@ -20,6 +20,8 @@ from typing import Any
 PREFIX = struct.Struct("!II")
 MAX_PROMPTS = 20_000
 """Of one query: a reply for each must fit a frame."""
+MAX_SCHEMA = 10_000
+"""Characters of the schema of a query, which travels in the header."""
 MAX_HEADER = 4 << 20
 MAX_BODY = 64 << 20
 """Of one frame, and of all queries of a child that are not answered yet, in bytes."""
