@@ -47,7 +47,7 @@ class Job:
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     stdin: BinaryIO | None = None
     careful: bool = False
-    """Somebody relies on the answer unseen (CI, --json, --schema): no silent fallback to a model that is none."""
+    """Somebody relies on the answer unseen (CI, --json): no silent fallback to a model that is none."""
 
     @cached_property
     def schema(self) -> Schema | None:
@@ -134,9 +134,12 @@ def _schema_of(spec: str, source: str) -> Schema:
 
 
 def connect_models(job: Job) -> Models:
-    """Choose and connect the models; raises `ConfigError` for one that cannot be used. Sends nothing."""
+    """Choose and connect the models; raises `ConfigError` for one that cannot be used, `UsageError` for a schema that is
+    none. Sends nothing.
+    """
     s = job.settings
-    choice = models.choose(s.model, job.origins.get("model", "--model"), job.environ, careful=job.careful, keys=s.keys)
+    careful = job.careful or s.strict or job.schema is not None
+    choice = models.choose(s.model, job.origins.get("model", "--model"), job.environ, careful=careful, keys=s.keys)
     settings: dict[str, Any] = {
         "models": s.models,
         "keys": s.keys,

@@ -69,8 +69,7 @@ def job_of(asked: str | None, sources: list[str], settings: Settings, origins: M
             why = "no source was named, and stdin is the question" if readers else "no source was named or piped in"
             raise UsageError("no documents", why=why, hint='rlm ask "…" FILE')
         sources = ["-"]
-    relied_on = settings.json or settings.jsonl or settings.exit_status or settings.strict or settings.schema
-    careful = bool(os.environ.get("CI")) or bool(relied_on)
+    careful = bool(os.environ.get("CI")) or settings.json or settings.jsonl
     stdin: BinaryIO | None = sys.stdin.buffer if sys.stdin is not None else None
     asked = asked.strip().encode("utf-8", "replace").decode()  # broken UTF-8 of an argument is not for a model
     return Job(asked, tuple(sources), settings, origins, dict(os.environ), stdin, careful)

@@ -61,7 +61,7 @@ def reply(messages: Sequence[Message]) -> str:
     system = "\n".join(message.content for message in messages if message.role == "system")
     if "REPL" in system:
         return _as_root(system, messages)
-    return _as_reader(messages[-1].content)
+    return _as_reader(messages[0].content)  # what follows is its own reply and why it will not do
 
 
 def _as_reader(prompt: str) -> str:
