@@ -134,8 +134,9 @@ def _schema_of(spec: str, source: str) -> Schema:
 
 
 def connect_models(job: Job) -> Models:
-    """Choose and connect the models; raises `ConfigError` for one that cannot be used, `UsageError` for a schema that is
-    none. Sends nothing.
+    """Choose and connect the models. Sends nothing.
+
+    Raises `ConfigError` for one that cannot be used, `UsageError` for a schema that is none.
     """
     s = job.settings
     careful = job.careful or s.strict or job.schema is not None

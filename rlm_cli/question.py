@@ -249,7 +249,8 @@ class _Question:
         for c in citations:
             event = CitationChecked(c.n, c.quote, str(c.located), c.matches, c.path, c.page, c.lines)
             self.stream.emit(event)
-        used = {int(n) for n in re.findall(r"\[(\d{1,4})\]", answer_text(answer.value))}
+        text = "" if self._structured else answer_text(answer.value)  # in a value, [1] is a list
+        used = {int(n) for n in re.findall(r"\[(\d{1,4})\]", text)}
         missing = sorted(n for n in used if not 1 <= n <= len(citations))
         if citations and missing:
             marks = ", ".join(f"[{n}]" for n in missing)

@@ -27,10 +27,10 @@ from .models import Model
 from .prepare import Documents, Job, Models
 from .result import Answer, Status, answer_text, json_text
 from .sandbox import Context, Failed, Query, Repl, Sandbox, Span
-from .schema import Checked, Schema, judged, parse_repl
+from .schema import Checked, Schema, parse_repl
 from .seen import Seen
 from .stream import Stream
-from .structured import ask_for
+from .structured import ask_for, judge
 
 USED_STEPS = (0.9, 0.75, 0.5)
 """Shares of the budget at which the root is told how much is used."""
@@ -150,7 +150,7 @@ class Run:
         """An answer held against what was asked of it, in a thread: a large one takes a while. A rejection is told."""
         if schema is None and not strict:
             return Checked(effect.value)
-        checked = await asyncio.to_thread(judged, schema, strict, effect.value, effect.quotes, effect.spoken)
+        checked = await asyncio.to_thread(judge, schema, strict, effect.value, effect.quotes, effect.spoken)
         if checked.problem:
             one_line = "; ".join(checked.problem.splitlines())
             self.emit(NoticeGiven("answer_rejected", f"an answer was not taken: {one_line}"), address)

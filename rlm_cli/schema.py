@@ -76,6 +76,11 @@ class Schema:
         return tree
 
     @property
+    def has_patterns(self) -> bool:
+        """Whether regular expressions are part of it, which may take for ever on the wrong value."""
+        return any(key in ("pattern", "patternProperties") for _, key, _ in _entries(self.tree))
+
+    @property
     def is_closed(self) -> bool:
         """Whether every object in it names all its fields and requires them: what OpenAI calls strict."""
         nodes = list(_nodes(self.tree))
@@ -235,7 +240,10 @@ def _require_sound(schema: Schema, source: str) -> None:
             why="it has no type, properties, items or the like",
             hint="""'{"type": "object", "properties": {…}}', or short: 'party, amount float'""",
         )
-    for place, reference in _references(tree):
+    references = [(place, ref) for place, key, ref in _entries(tree) if key in ("$ref", "$dynamicRef")]
+    for place, reference in references:
+        if not isinstance(reference, str):
+            continue  # a property of that name
         if not reference.startswith("#"):
             why = f"{place} refers to {shortened(reference)}, and nothing is fetched"
             raise UsageError(f"{source}: only references within the schema are followed", why=why, hint="#/$defs/NAME")
@@ -253,15 +261,14 @@ def _require_sound(schema: Schema, source: str) -> None:
         raise UsageError(f"{source}: {problem}")
 
 
-def _references(tree: Any) -> Iterator[tuple[str, str]]:
-    """Every `$ref` with the place it stands at."""
+def _entries(tree: Any) -> Iterator[tuple[str, str, Any]]:
+    """Every key of every object below, with the place it stands at and its value."""
     waiting: list[tuple[str, Any]] = [("$", tree)]
     while waiting:
         place, node = waiting.pop()
         if isinstance(node, dict):
             for key, value in node.items():
-                if key in ("$ref", "$dynamicRef") and isinstance(value, str):
-                    yield f"{place}.{key}", value
+                yield f"{place}.{key}", key, value
                 waiting.append((f"{place}.{key}", value))
         elif isinstance(node, list):
             waiting += [(f"{place}[{n}]", item) for n, item in enumerate(node)]

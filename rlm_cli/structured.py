@@ -1,13 +1,22 @@
-"""A sub-call that is to give a value: the provider's structured output where there is one, and a check in any case.
+"""Values that models are asked for: how an answer is checked, and how a sub-call comes to give one.
 
-The schema stands in the prompt too, so a provider that takes no schema, or takes it and does not hold to it, is asked
-the same thing. What a reply is read as, is `schema.py`'s business; here is only what to ask next: without the schema
-where the provider refused it, and once more with the error where the reply will not do.
+A regular expression that meets the wrong value may run for ever, and holds up the whole process while it does: no
+signal, no time limit gets through. The value comes from code that a document may have had a hand in. So a schema with
+patterns is checked by a process of its own, which is killed after `PATIENCE_S`; all others in a thread.
+
+A sub-call uses the provider's structured output where there is one, and its reply is checked in any case. The schema
+stands in the prompt too, so a provider that takes no schema, or takes it and does not hold to it, is asked the same
+thing: without the schema where the provider refused it, and once more with the error where the reply will not do.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
 
 from . import prompts, reply
 from .call import Completion, Message
@@ -15,10 +24,40 @@ from .dispatch import Dispatch
 from .errors import ModelError
 from .ledger import Refusal
 from .models import Model
-from .schema import Checked, Schema
+from .result import Quote
+from .schema import Checked, Schema, judged
 
+PATIENCE_S = 10.0
+"""For a check with patterns; most take milliseconds beside the process's start."""
 RETRIES = 1
 """With the error, for a reply that does not satisfy the schema."""
+
+
+def judge(schema: Schema | None, strict: bool, value: Any, quotes: Sequence[Quote], spoken: bool) -> Checked:
+    """`schema.judged`, in a time that has an end. Blocks: for a thread."""
+    if schema is None or value is None or not schema.has_patterns:
+        return judged(schema, strict, value, quotes, spoken)
+    checked = _apart(schema, value, spoken)
+    return checked if checked.problem else judged(None, strict, checked.value, quotes)
+
+
+def _apart(schema: Schema, value: Any, spoken: bool) -> Checked:
+    """The check in a process that can be killed. Its search path is ours without the working directory."""
+    asked = json.dumps([schema.text, value, spoken])
+    command = [sys.executable, "-P", "-c", f"from {__name__} import _main; _main()"]
+    try:
+        done = subprocess.run(command, input=asked.encode(), capture_output=True, timeout=PATIENCE_S, check=True)
+    except subprocess.TimeoutExpired:
+        return Checked(value, f"a pattern of the schema was still at work on it after {PATIENCE_S:.0f} s")
+    except subprocess.CalledProcessError:  # out of memory, as a rule
+        return Checked(value, "it could not be checked")
+    return Checked(*json.loads(done.stdout))
+
+
+def _main() -> None:
+    text, value, spoken = json.load(sys.stdin.buffer)
+    checked = judged(Schema(text), False, value, (), spoken)
+    sys.stdout.write(json.dumps([checked.value, checked.problem]))
 
 
 async def ask_for(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,35 @@ def test_a_schema_in_a_file(rlm: Rlm, write: Write, tmp_path: Path) -> None:
         code, out, err = ask(rlm, server, "--schema", "codes.json", "Q?", "docs", cwd=tmp_path)
     assert (code, out) == (0, '["EUR", "USD"]\n'), err
     assert "$[1]: 'usd' does not match" in server.requests[1].prompt
+
+
+def test_a_pattern_that_takes_for_ever(rlm: Rlm, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up on, in a process of its own: the answer will not do, and the run goes on."""
+    from rlm_cli import structured
+    from rlm_cli.schema import parse
+
+    monkeypatch.setattr(structured, "PATIENCE_S", 2.0)
+    slow = parse('{"type": "string", "pattern": "^(a+)+$"}', "there")
+    began = time.monotonic()
+    assert "still at work" in structured.judge(slow, False, "a" * 40 + "!", (), False).problem
+    assert time.monotonic() - began < 10
+    assert structured.judge(slow, False, "aaa", (), False).problem == ""
+    assert "no quote" in structured.judge(slow, True, "aaa", (), False).problem
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "json.py").write_text("raise SystemExit('hostile')")
+    assert structured.judge(slow, False, '"aaa"', (), True).value == "aaa"
+
+
+def test_a_ready_mapping_is_sent_back_too(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """`answer` with `ready`: it is not handed over again by the next block, before it was mended."""
+    write("a.txt", ACME)
+    replies = [
+        block(f"answer = {{'content': {BAD!r}, 'ready': True}}"), block("print(1)"), block("print(2)"), block("print(3)"),
+        block("answer['content'] = {**_answer, 'days': 30}\nanswer['ready'] = True"),
+    ]  # fmt: skip
+    with ScriptedServer(replies) as server:
+        code, out, err = ask(rlm, server, "--mode", "rlm", "--schema", FORM, "Q?", "docs", cwd=tmp_path)
+    assert (code, json.loads(out)) == (0, GOOD), err
 
 
 def test_a_schema_in_the_project(rlm: Rlm, write: Write, tmp_path: Path) -> None:

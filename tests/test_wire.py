@@ -68,6 +68,7 @@ def query(**changed: object) -> Frame:
     "frame",
     [
         query(query="exec"), query(model=3), query(model="m" * 1000), query(prompts=0), query(prompts=5), query(prompts=True),
+        query(schema=5), query(schema={"type": "string"}), query(schema="a" * 10_001), query(query="rlm", schema="a"),
         query(prompts=2, contexts=[None, None]), query(contexts=[]), query(contexts=[["blob", 9]]), query(contexts=[["blob", -1]]),
         query(contexts=[["span", 5, 2]]), query(contexts=[["span", 0, 101]]), query(contexts=[["span", -1, 1]]),
         query(contexts=[["list", [["list", []]]]]), query(contexts=[{"open": "/etc/passwd"}]), query(contexts=[["blob", "0"]]),
@@ -77,6 +78,13 @@ def test_a_forged_query_is_a_violation(frame: Frame) -> None:
     """Every field of a query is checked; offsets outside the corpus too."""
     with pytest.raises(Violation):
         read_query(frame, chars=100)
+
+
+def test_a_schema_travels_with_a_query() -> None:
+    """As text; that of an `rlm` query would be ignored, and is refused instead (above)."""
+    fields = {"query": "llm", "model": None, "prompts": 1, "contexts": [None]}
+    assert read_query(Frame("query", fields, (b"hello",)), 100).schema is None
+    assert read_query(Frame("query", fields | {"schema": "a, b int"}, (b"hello",)), 100).schema == "a, b int"
 
 
 DONE = {"omitted": 0, "variables": [], "quotes": []}
@@ -133,7 +141,7 @@ def test_fuzzed_frames_raise_nothing_else() -> None:
         st.none() | st.booleans() | st.integers() | st.text(max_size=8), lambda v: st.lists(v, max_size=4)
     )
     names = st.sampled_from(
-        ["kind", "sizes", "query", "prompts", "contexts", "omitted", "variables", "quotes", "model"]
+        ["kind", "sizes", "query", "prompts", "contexts", "omitted", "variables", "quotes", "model", "schema"]
     )
 
     @settings(max_examples=2000, deadline=None)

@@ -247,6 +247,8 @@ class Repl:
             content = as_json(answer["content"])
             if answer["ready"]:
                 self._final = content, read_quotes(answer.get("quotes", ()))
+                self.namespace["_answer"], self.namespace["_quotes"] = answer["content"], answer.get("quotes", ())
+                answer["ready"] = False  # should it come back, it is mended first
             elif answer["content"]:
                 finished.draft = content
         except Exception as problem:
