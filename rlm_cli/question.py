@@ -148,7 +148,7 @@ class _Question:
         if not answer.problem or problem == evidence.NO_QUOTE:
             return InvalidAnswer("the answer is not proved as --strict wants it", value=value, why=why)
         wanted = "is neither yes nor no" if self.job.settings.exit_status else "does not satisfy the schema"
-        hint = "--json shows the last answer"
+        hint = f"rlm show {self.folder.name} has the last answer" if self.folder else "--json shows the last answer"
         if self.models.root.name == models.OFFLINE:
             hint = f"{models.OFFLINE} copies sentences and makes no values: name a language model"
         return InvalidAnswer(f"the answer {wanted}", value=value, why=why, hint=hint)
