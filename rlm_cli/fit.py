@@ -30,13 +30,16 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 TOLD = 5
 """Problems of a value that are told at once, each in `TOLD_CHARS` characters."""
 TOLD_CHARS = 300
-PASSES = 5
-"""How often a value is bent and checked again: what an `anyOf` hides shows one layer at a time."""
+MOST_VALUES = 300_000
+"""In a value that is checked: of every one that will not do the validator makes an object of 3 KB."""
+AT_ONCE, PASSES = 20_000, 20
+"""Complaints that are looked at in one pass, and how often a value is bent and checked again."""
 LONGEST_NUMBER = 400
 """Characters of a text that is taken for a number."""
 BROKEN = "the schema cannot be followed: "
@@ -45,7 +48,7 @@ BROKEN = "the schema cannot be followed: "
 _WHOLE = re.compile(r"\s*-?(0|[1-9]\d*)\s*", re.ASCII)
 _NUMBER = re.compile(r"\s*-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,3})?\s*", re.ASCII)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)(Z|[+-]\d\d:\d\d)?", re.ASCII)
-_FENCED = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)^[ \t]*\1", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n", re.MULTILINE)
 _WORD = re.compile(r"[\s*_\"'`(]*(?P<word>yes|no|true|false)[\s*_\"'`.!)]*", re.IGNORECASE)
 _MARK = re.compile(r"\[\d{1,4}\]")
 _CANNOT: Any = object()
@@ -88,20 +91,33 @@ def fitted(text: str, value: Any) -> tuple[Any, str]:
     """
     from referencing.exceptions import Unresolvable
 
+    if not _is_countable(value):
+        return value, f"it holds more than {MOST_VALUES:,} values, too many to be checked"
     try:
         checker = validator(text)
-        errors = list(checker.iter_errors(value))
+        errors = list(islice(checker.iter_errors(value), AT_ONCE))
         root = [copy.deepcopy(value) if errors else value]
         found = errors
         for _ in range(PASSES):
             bent = [_put(root, error.absolute_path, _bent(error)) for error in found]
             if not any(bent):
                 break
-            found = list(checker.iter_errors(root[0]))
+            found = list(islice(checker.iter_errors(root[0]), AT_ONCE))
         return (value, _told(found)) if found else (root[0], "")
     except (RecursionError, ArithmeticError, re.error, Unresolvable) as problem:
         why = "it refers to itself without end" if isinstance(problem, RecursionError) else str(problem)[:TOLD_CHARS]
         return value, f"{BROKEN}{why}"
+
+
+def _is_countable(value: Any) -> bool:
+    """Whether a value holds no more values than can be checked in memory that a host has."""
+    waiting, count = [value], 0
+    while waiting and count <= MOST_VALUES:
+        holder = waiting.pop()
+        inner = holder.values() if isinstance(holder, dict) else holder if isinstance(holder, list) else ()
+        count += len(inner)
+        waiting += [item for item in inner if isinstance(item, (dict, list))]
+    return count <= MOST_VALUES
 
 
 def _told(errors: Sequence[Any]) -> str:
@@ -184,15 +200,14 @@ def json_in(text: str) -> Iterator[Any]:
     A heuristic: a list that begins with a number is not taken from a sentence, `[1]` is the mark of a quote.
     """
     text = text.strip()
-    fenced = _FENCED.search(text)
-    for candidate in (text, fenced[2] if fenced else ""):
+    for candidate in (text, _fenced(text)):
         try:
             if candidate:
                 yield json.loads(candidate)
                 return
         except (ValueError, RecursionError):
             pass
-    for start in [match.start() for match in re.finditer(r"[{\[]", text)][:20]:
+    for start in [match.start() for match in islice(re.finditer(r"[{\[]", text), 20)]:
         try:
             found, _ = json.JSONDecoder().raw_decode(text, start)
         except (ValueError, RecursionError):
@@ -200,6 +215,15 @@ def json_in(text: str) -> Iterator[Any]:
         if isinstance(found, dict) or (found and not isinstance(found[0], (int, float))):
             yield found
             return
+
+
+def _fenced(text: str) -> str:
+    """What stands in the first fence. In two searches: one pattern for both ends tries every beginning."""
+    opening = _FENCE.search(text)
+    if opening is None:
+        return ""
+    closing = re.compile(rf"^[ \t]*{opening[1]}", re.MULTILINE).search(text, opening.end())
+    return text[opening.end() : closing.start() if closing else None]
 
 
 def said(text: str) -> bool | str:

@@ -26,8 +26,8 @@ from .result import Quote
 
 LONGEST_SCHEMA = 50_000
 """Characters; it stands in every request to the root."""
-LONGEST_REPL_SCHEMA, MOST_REPL_NODES = 10_000, 100
-"""Characters, and schemas within the schema, that code in the REPL may pass."""
+LONGEST_REPL_SCHEMA, MOST_REPL_NODES = 10_000, 200
+"""Characters, and schemas within the schema and values to choose from, that code in the REPL may pass."""
 
 SHORT_TYPES = {
     "str": {"type": "string"},
@@ -46,7 +46,7 @@ _SAYS_SOMETHING = frozenset(
 )
 _REPL_KEYWORDS = frozenset(
     "type properties required items additionalProperties enum const anyOf minimum maximum exclusiveMinimum"
-    " exclusiveMaximum minItems maxItems minLength maxLength format title description default examples $schema".split()
+    " exclusiveMaximum minItems maxItems minLength maxLength format title description default examples".split()
 )
 _FIELD = re.compile(
     r"(?P<name>[^\W\d][\w-]*)(?P<many>\[\])?(?P<maybe>\?)?"
@@ -176,13 +176,17 @@ def parse(text: str, source: str) -> Schema:
 
 
 def parse_repl(text: str) -> Schema:
-    """What code in the REPL passes: as `parse`, but only what is checked in bounded time. Raises `UsageError`."""
+    """What code in the REPL passes: as `parse`, but only what is checked in bounded time. Raises `UsageError`.
+
+    No `$schema` either: in older drafts other keywords hold schemas too.
+    """
     if len(text) > LONGEST_REPL_SCHEMA:
         raise UsageError(f"schema: {len(text):,} characters; at most {LONGEST_REPL_SCHEMA:,} are taken")
     schema = parse(text, "schema")
     nodes = list(_nodes(schema.tree))
-    if len(nodes) > MOST_REPL_NODES:
-        raise UsageError(f"schema: {len(nodes)} schemas in one; at most {MOST_REPL_NODES} are taken")
+    size = len(nodes) + sum(len(node.get("enum", ())) for node in nodes)
+    if size > MOST_REPL_NODES:
+        raise UsageError(f"schema: {size} fields, choices and values in one; at most {MOST_REPL_NODES} are taken")
     if odd := sorted({key for node in nodes for key in node} - _REPL_KEYWORDS):
         raise UsageError(
             f"schema: {odd[0]!r} cannot be used here", why=f"these can: {', '.join(sorted(_REPL_KEYWORDS))}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from rlm_cli.call import Check, Complete, Completion, Execute, Handover, Output
 from rlm_cli.errors import ModelError, UsageError
 from rlm_cli.ledger import Refusal, StopReason
 from rlm_cli.loop import SENT_BACK, converse
-from rlm_cli.result import Answer, Quote
+from rlm_cli.result import Answer, Quote, Status, exit_code
 from rlm_cli.schema import LONGEST_SCHEMA, YES_NO, Schema, is_file, judged, parse, parse_repl
 
 STR, INT, NUM, BOOL = ({"type": kind} for kind in ("string", "integer", "number", "boolean"))
@@ -163,6 +164,24 @@ def test_what_does_not_bend(wanted: object, value: object, words: str) -> None:
     assert len(checked.problem) < 2_500
 
 
+@pytest.mark.parametrize(
+    "value",
+    [["x"] * 5_000_000, "\n".join("`" * n for n in range(2_000, 3, -1)), "```\n" * 500_000, "[" * 1_000_000, {"a": [[0] * 9] * 99_999}],
+)  # fmt: skip
+def test_hostile_values_end(value: object) -> None:
+    """What code hands over may be of any size and shape: it is checked, or not, in seconds and in little memory."""
+    began = time.monotonic()
+    assert schema(shape(a={"anyOf": [{"type": "array", "items": INT}, {"type": "null"}]})).check(value).problem
+    assert time.monotonic() - began < 20
+
+
+def test_ten_thousand_rows_bend() -> None:
+    """More complaints than are looked at in one pass."""
+    rows = [{"a": str(n), "b": str(n)} for n in range(12_000)]
+    checked = parse("[a int, b int]", "there").check(rows)
+    assert (checked.problem, checked.value[-1]) == ("", {"a": 11_999, "b": 11_999})
+
+
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), st.lists))
 def test_what_satisfies_a_schema_is_not_touched(value: object) -> None:
     """A value of the type that is wanted comes back as it was."""
@@ -219,7 +238,9 @@ def test_quotes_that_strict_wants() -> None:
         ('{"$ref": "#/$defs/a", "$defs": {"a": {"type": "string"}}}', "cannot be used here"),
         ('{"allOf": [{"type": "string"}]}', "'allOf' cannot be used here"),
         ('{"type": "array", "items": {"uniqueItems": true}}', "'uniqueItems' cannot be used here"),
-        (json.dumps({"anyOf": [{"enum": [2]}] * 200}), "201 schemas in one"),
+        ('{"$schema": "http://json-schema.org/draft-07/schema#", "items": [{"pattern": "(a+)+$"}]}', "'$schema' cannot be used here"),
+        ('{"type": "array", "items": [{"pattern": "(a+)+$"}]}', "is not of type 'object', 'boolean'"),
+        (json.dumps({"anyOf": [{"enum": [2]}] * 150}), "301 fields, choices and values in one"),
         ("a, b flot", "there is no type"),
         ("schema.json", "is no field"),
         ("a" * 10_001, "at most 10,000"),
@@ -240,6 +261,21 @@ def test_what_a_provider_is_asked_for() -> None:
     assert parse("a", "x").as_object == parse("a", "x")
     for tree in ({"type": "object"}, {"type": "object", "properties": {"a": STR}}, {**shape(a=STR), "required": []}):
         assert not schema(tree).is_closed
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "number", "is_no", "code"),
+    [
+        (Status.COMPLETE, None, None, False, 0), (Status.COMPLETE, None, None, True, 1), (Status.NOT_FOUND, None, None, True, 1),
+        (Status.NOT_FOUND, None, None, False, 0), (Status.PARTIAL, None, None, True, 6), (Status.INVALID, 8, None, True, 8),
+        (Status.INVALID, None, None, False, 8), (Status.FAILED, 5, None, True, 5), (Status.STOPPED, 8, 2, True, 130),
+    ],
+)  # fmt: skip
+def test_one_function_makes_the_exit_code(
+    status: Status, error: int | None, number: int | None, is_no: bool, code: int
+) -> None:
+    """130/143 > 70 > 3/5/7 > 8 > 6 > 1 > 0."""
+    assert exit_code(status, error, number, is_no=is_no) == code
 
 
 # ── the loop ────────────────────────────────────────────────────────────────────────────────────────────────────────

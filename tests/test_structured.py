@@ -80,12 +80,12 @@ def test_direct_mode_asks_again(rlm: Rlm, write: Write, tmp_path: Path) -> None:
     assert "'Thirty days.' is not of type 'object'" in server.requests[1].prompt
 
 
-@pytest.mark.parametrize("mode", ["rlm", "direct"])
 @pytest.mark.parametrize(
-    ("replies", "code", "answer", "status"),
+    ("mode", "replies", "code", "answer", "status"),
     [
-        (["True"], 0, True, "complete"), (["'yes'"], 0, True, "complete"), (["False"], 1, False, "complete"), (["'No.'"], 1, False, "complete"),
-        (["None"], 1, None, "not_found"), (["'maybe'", "True"], 0, True, "complete"), (["'maybe'"] * 3, 8, "maybe", "invalid"),
+        ("rlm", ["True"], 0, True, "complete"), ("rlm", ["'No.'"], 1, False, "complete"), ("rlm", ["'maybe'"] * 3, 8, "maybe", "invalid"),
+        ("direct", ["True"], 0, True, "complete"), ("direct", ["'yes'"], 0, True, "complete"), ("direct", ["False"], 1, False, "complete"), ("direct", ["'No.'"], 1, False, "complete"),
+        ("direct", ["None"], 1, None, "not_found"), ("direct", ["'maybe'", "True"], 0, True, "complete"), ("direct", ["'maybe'"] * 3, 8, "maybe", "invalid"),
     ],
 )  # fmt: skip
 def test_a_yes_no_question(
