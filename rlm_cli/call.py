@@ -1,4 +1,4 @@
-"""What a call is made of: messages, replies, outputs, and the two effects of the loop. Values only.
+"""What a call is made of: messages, replies, outputs, and the three effects of the loop. Values only.
 
 They stand apart from `loop.py` because `prompts.py` and `reply.py` speak in them and the loop speaks through both.
 """
@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from .ledger import Refusal, Usage
 from .result import Quote
+from .schema import Schema
 
 Kind = Literal["root", "rlm", "llm"]
 Purpose = Literal["iteration", "summary", "sub", "direct", "landing"]
@@ -125,6 +126,10 @@ class Call:
     """Turns of the run that it goes on from."""
     sample: str = ""
     """Which of several independent trajectories it belongs to, by address; they share no reply."""
+    schema: Schema | None = None
+    """What its answer must satisfy."""
+    strict: bool = False
+    """Its answer must have a quote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,3 +210,15 @@ class Execute:
 
     code: str
     subcalls: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Effect: hold an answer against the call's schema and `strict`, as `schema.judged` does. Sent back: `Checked`.
+
+    An effect, because it takes time for a large answer, and a rejection is news. `spoken`: the value came in words.
+    """
+
+    value: Any
+    quotes: tuple[Quote, ...]
+    spoken: bool = False

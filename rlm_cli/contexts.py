@@ -67,9 +67,11 @@ def root_call(job: Job, models: Models, documents: Documents, first: str = "", e
         max_subcalls=s.max_subcalls,
         landing=s.on_limit == "answer",
         earlier=earlier,
+        schema=job.schema,
+        strict=s.strict,
     )
     if lack := prompts.lacking(call):
-        asked = len(job.question.encode())
+        asked = len(job.question.encode()) + len(job.schema.text.encode() if job.schema else "")
         long = asked > lack
         raise UsageError(
             f"the question is too long for {root.name}" if long else f"the window of {root.name} is too small",

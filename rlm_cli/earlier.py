@@ -128,7 +128,7 @@ class Recorded:
     async def ask(self, query: Query) -> list[str | Failed]:
         """What was answered then; the same again and again where it was asked more often now."""
         return [
-            self._one(contexts.fingerprint(self._corpus, query.kind, prompt, context))
+            self._one(contexts.fingerprint(self._corpus, f"{query.kind} {query.schema or ''}", prompt, context))
             for prompt, context in zip(query.prompts, query.contexts, strict=True)
         ]
 

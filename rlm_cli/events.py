@@ -182,7 +182,7 @@ class CallFinished:
 
     type: ClassVar[str] = "call.finished"
     status: str
-    """complete, partial, not_found or failed"""
+    """complete, partial, not_found, invalid or failed"""
     answer: str
     usage: Usage
     """of the whole subtree"""

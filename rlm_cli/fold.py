@@ -57,6 +57,7 @@ class Standing(StrEnum):
 
 
 ENDS = {str(end): end for end in (Standing.COMPLETE, Standing.PARTIAL, Standing.NOT_FOUND, Standing.FAILED)}
+ENDS["invalid"] = Standing.FAILED  # an answer that is none
 
 
 def add_cost(a: float | None, b: float | None) -> float | None:

@@ -1,10 +1,10 @@
 """The recursive loop (arXiv 2512.24601, Algorithm 1) as a pure generator.
 
-`converse` yields effects, `Complete` (ask a model) and `Execute` (run code), and is sent what came of them. There is
-no network, process, clock or terminal in it: a test is a list of replies, a resumed run a longer list of replies.
-Failures that the loop can act on arrive as values (`Refusal`, `Output.error`), or are raised at the request that
-failed: with an answer in hand that does no harm, and one that was too long is sent again shorter. Anything else passes
-through.
+`converse` yields effects, `Complete` (ask a model), `Execute` (run code) and, where an answer must be of a form,
+`Check` (is it?), and is sent what came of them. There is no network, process, clock or terminal in it: a test is a list
+of replies, a resumed run a longer list of replies. Failures that the loop can act on arrive as values (`Refusal`,
+`Output.error`), or are raised at the request that failed: with an answer in hand that does no harm, and one that was
+too long is sent again shorter. Anything else passes through.
 """
 
 from __future__ import annotations
@@ -15,12 +15,26 @@ from functools import partial
 from typing import Any
 
 from . import prompts, reply
-from .call import Call, Complete, Completion, Execute, Handover, Message, Output, Purpose, Trajectory, Turn
+from .call import (
+    Call,
+    Check,
+    Complete,
+    Completion,
+    Execute,
+    Handover,
+    Message,
+    Output,
+    Purpose,
+    Reply,
+    Trajectory,
+    Turn,
+)
 from .errors import ModelError, RlmError
 from .ledger import Refusal, StopReason
 from .result import Answer
+from .schema import Checked
 
-Conversation = Generator[Complete | Execute, Completion | Refusal | Output, Answer]
+Conversation = Generator[Complete | Execute | Check, Completion | Refusal | Output | Checked, Answer]
 
 SHRINKS = tuple(2**n for n in range(9))
 """By how much the window is taken to be smaller, one after the other, when a request is refused for its length."""
@@ -30,15 +44,21 @@ NUDGES = 3
 """Replies in a row that hold nothing to run before the call lands."""
 REPEATS = 2
 """Times that the same code gives the same result once more before the call lands."""
+SENT_BACK = 2
+"""How often an answer that does not satisfy its schema goes back to the model, with the error."""
 NO_CODE = Refusal(StopReason.NO_PROGRESS, f"{NUDGES + 1} replies in a row held no code and no answer")
 SAME_AGAIN = Refusal(StopReason.NO_PROGRESS, f"the same code gave the same result {REPEATS + 1} times")
 
 
 def converse(call: Call) -> Conversation:
-    """Drive one call to its answer. With `call.landing` off, a limit ends it without one: its value is None."""
+    """Drive one call to its answer. With `call.landing` off, a limit ends it without one: its value is None.
+
+    One that never satisfied what was asked of it has a `problem`, and is the last that was handed over.
+    """
     trajectory = Trajectory(call.earlier)
     held: Answer | None = None
-    idle = 0
+    rejected: Answer | None = None
+    idle = sent_back = 0
     plural = "" if call.max_iterations == 1 else "s"
     stop = Refusal(StopReason.MAX_ITERATIONS, f"the limit of {call.max_iterations} iteration{plural} is reached")
     for iteration in range(1, call.max_iterations + 1):
@@ -54,19 +74,26 @@ def converse(call: Call) -> Conversation:
             stop = completion
             break
         parsed = reply.read(completion)
-        if parsed.answer is not None:
-            return Answer(parsed.answer.value, parsed.answer.quotes)
         output = (yield from _execute(Execute(parsed.code))) if parsed.code is not None else None
         again = trajectory.repeats(Turn(parsed, output))
         if output is not None and again:
             output = replace(output, remarks=(*output.remarks, prompts.REPEATED))
+        handed = _handed(parsed, output)
+        if handed is not None:
+            output = output or Output(answer=handed)
+            answer = yield from _checked(call, _handed_over(handed, output.refused, StopReason.FINAL))
+            if not answer.problem and output.held is None:
+                return answer
+            if answer.problem and sent_back == SENT_BACK:
+                return held or answer
+            if answer.problem:
+                sent_back, rejected = sent_back + 1, answer
+                output = _sent_back(output, answer.problem, by_code=parsed.code is not None)
+            else:
+                held = answer
         trajectory = trajectory.add(Turn(parsed, output))
         if output is not None:
             idle = 0
-            if output.answer is not None:
-                return _handed_over(output.answer, output.refused, StopReason.FINAL)
-            if output.held is not None:
-                held = _handed_over(output.held, output.refused, StopReason.FINAL)
             if output.refused is not None:
                 stop = output.refused
                 break
@@ -78,9 +105,11 @@ def converse(call: Call) -> Conversation:
             break
     if held is not None:
         return held
-    if not call.landing:
-        return Answer(None, (), stop.reason, stop.message)
-    answer = yield from land(call, trajectory, stop)
+    answer = Answer(None, (), stop.reason)
+    if call.landing:
+        answer = yield from land(call, trajectory, stop)
+    if not answer.found and rejected is not None:
+        answer = replace(rejected, stop_reason=stop.reason)
     return replace(answer, why=stop.message)
 
 
@@ -90,27 +119,29 @@ def land(call: Call, trajectory: Trajectory, stop: Refusal) -> Conversation:
     Code first, because variables hold more than a model can retype (typing an answer from memory is the failure of
     the paper's E.2).
     """
-    completion = yield from _ask_or_none(
-        call, "landing", partial(prompts.landing_code, trajectory=trajectory, stop=stop)
-    )
+    rejected: Answer | None = None
+    in_code = partial(prompts.landing_code, trajectory=trajectory, stop=stop)
+    completion = yield from _ask_or_none(call, "landing", in_code)
     if completion is not None:
         parsed = reply.read(completion)
-        if parsed.answer is not None:
-            return Answer(parsed.answer.value, parsed.answer.quotes, stop.reason)
-        if parsed.code is not None:
-            output = yield from _execute(Execute(parsed.code, subcalls=False))
+        output = (yield from _execute(Execute(parsed.code, subcalls=False))) if parsed.code is not None else None
+        handed = _handed(parsed, output)
+        if handed is not None:
+            output = output or Output(answer=handed)
+            answer = yield from _checked(call, _handed_over(handed, output.refused, stop.reason))
+            if not answer.problem:
+                return answer
+            rejected = answer
+            output = _sent_back(output, answer.problem, by_code=False)
+        if output is not None:
             trajectory = trajectory.add(Turn(parsed, output))
-            handed = output.answer or output.held
-            if handed is not None:
-                return _handed_over(handed, output.refused, stop.reason)
-        completion = yield from _ask_or_none(
-            call, "landing", partial(prompts.landing_words, trajectory=trajectory, stop=stop)
-        )
+        in_words = partial(prompts.landing_words, trajectory=trajectory, stop=stop)
+        completion = yield from _ask_or_none(call, "landing", in_words)
         if completion is not None and reply.spoken(completion):
             said = reply.closing(completion, [entry.path for entry in call.preview.entries])
-            if said is not None:
-                return Answer(said.value, said.quotes, stop.reason)
-    return _left_over(trajectory.turns, stop.reason)
+            if said is not None and (said.value is not None or rejected is None):
+                return (yield from _checked(call, Answer(said.value, said.quotes, stop.reason), spoken=True))
+    return rejected or (yield from _checked(call, _left_over(call, trajectory.turns, stop.reason)))
 
 
 def _compacted(call: Call, trajectory: Trajectory) -> Generator[Complete, Any, Trajectory]:
@@ -166,17 +197,43 @@ def _ask(
     return call, outcome
 
 
+def _handed(parsed: Reply, output: Output | None) -> Handover | None:
+    """What a turn handed over, in prose or by code; one that was sent back for its quotes too."""
+    if parsed.answer is not None or output is None:
+        return parsed.answer
+    return output.answer or output.held
+
+
 def _handed_over(handed: Handover, refused: Refusal | None, otherwise: StopReason) -> Answer:
     """The answer of a cell; one in which a sub-call was refused is partial, whatever else happened."""
     return Answer(handed.value, handed.quotes, refused.reason if refused is not None else otherwise)
 
 
-def _left_over(turns: tuple[Turn, ...], reason: StopReason) -> Answer:
-    """Nothing could be asked any more: the draft in `answer`, else the last thing that was printed."""
+def _checked(call: Call, answer: Answer, spoken: bool = False) -> Generator[Check, Any, Answer]:
+    """The answer as the call's schema wants it, or with its problem. None is an answer to any question."""
+    if not answer.found or (call.schema is None and not call.strict):
+        return answer
+    checked = yield Check(answer.value, answer.quotes, spoken)
+    assert isinstance(checked, Checked)
+    return replace(answer, value=checked.value, problem=checked.problem)
+
+
+def _sent_back(output: Output, problem: str, by_code: bool) -> Output:
+    """A cell whose answer will not do, as the model is shown it: with an error like any other."""
+    told = prompts.rejected(problem, by_code)
+    error = f"{output.error}\n{told}" if output.error else told
+    return replace(output, answer=None, held=None, error=error)
+
+
+def _left_over(call: Call, turns: tuple[Turn, ...], reason: StopReason) -> Answer:
+    """Nothing could be asked any more: the draft in `answer`, else the last thing that was printed, which is no value
+    that a schema could want."""
     outputs = [turn.output for turn in reversed(turns) if turn.output is not None]
     draft = next((output.draft for output in outputs if output.draft is not None), None)
     if draft is not None:
         return Answer(draft, (), reason)
+    if call.schema is not None:
+        return Answer(None, (), reason)
     printed = next((output.stdout for output in outputs if output.stdout.strip()), None)
     return Answer(f"No answer was handed over. The last output was:\n{printed}" if printed else None, (), reason)
 

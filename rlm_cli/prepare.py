@@ -15,10 +15,12 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import models, read, sandbox
+from . import schema as schemas
 from .builder import CorpusBuilder, Unwritable
 from .corpus import Corpus
 from .dispatch import Emit, output_limit
@@ -26,6 +28,7 @@ from .errors import RlmError, SourceError, UsageError
 from .events import CorpusLoaded, Reading
 from .ledger import Limits
 from .models import Model
+from .schema import YES_NO, Schema
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -52,6 +55,16 @@ class Job:
     """Where the documents are kept for such questions; None keeps them nowhere."""
     careful: bool = False
     """Somebody relies on the answer unseen (CI, --json): no silent fallback to a model that is none."""
+
+    @cached_property
+    def schema(self) -> Schema | None:
+        """What the answer must satisfy, read when it is first asked for. Raises `UsageError` where it is no schema."""
+        s = self.settings
+        if s.exit_status and s.schema is not None:
+            raise UsageError("-e and --schema exclude each other", why="-e asks for one boolean", hint="leave one out")
+        if s.exit_status:
+            return YES_NO
+        return None if s.schema is None else _schema_of(s.schema, self.origins.get("schema", "--schema"))
 
     @property
     def limits(self) -> Limits:
@@ -115,10 +128,26 @@ class Documents:
         )
 
 
+def _schema_of(spec: str, source: str) -> Schema:
+    """The schema of a SPEC. `source`: where it was given, for messages. Raises `UsageError`."""
+    if not schemas.is_file(spec):
+        return schemas.parse(spec, source)
+    try:
+        text = Path(spec.strip()).expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, ValueError, RuntimeError) as error:  # no such user's home is a RuntimeError
+        why = getattr(error, "strerror", None) or ("it is not UTF-8" if isinstance(error, ValueError) else str(error))
+        raise UsageError(f"{source}: {spec} cannot be read", why=why, hint="inline: 'party, amount float'") from None
+    return schemas.parse(text, f"{source} {spec}")
+
+
 def connect_models(job: Job) -> Models:
-    """Choose and connect the models; raises `ConfigError` for one that cannot be used. Sends nothing."""
+    """Choose and connect the models. Sends nothing.
+
+    Raises `ConfigError` for one that cannot be used, `UsageError` for a schema that is none.
+    """
     s = job.settings
-    choice = models.choose(s.model, job.origins.get("model", "--model"), job.environ, careful=job.careful, keys=s.keys)
+    careful = job.careful or s.strict or job.schema is not None
+    choice = models.choose(s.model, job.origins.get("model", "--model"), job.environ, careful=careful, keys=s.keys)
     settings: dict[str, Any] = {
         "models": s.models,
         "keys": s.keys,

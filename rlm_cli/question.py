@@ -19,7 +19,7 @@ from typing import Any
 
 from . import __version__, contexts, evidence, kept, models, prepare, prompts, trace
 from .dispatch import Deadline
-from .errors import LimitReached, RlmError, internal
+from .errors import InvalidAnswer, LimitReached, RlmError, internal
 from .events import CitationChecked, DocumentsRead, NoticeGiven, RunFinished, RunStarted
 from .fold import Standing
 from .ledger import StopReason
@@ -136,11 +136,26 @@ class _Question:
         self._keep()
         self.run = Run(self.job, self.models, self.documents, self.sandbox, self.stream, deadline, self.job.earlier)
         answer = await self.run.answer(call)
-        if answer.partial and (self.job.settings.on_limit == "fail" or not answer.found):
+        if answer.partial and not answer.problem and (self.job.settings.on_limit == "fail" or not answer.found):
             raise self._stopped(answer.stop_reason)
         ending.answer = answer
         ending.citations = await self._located(answer)
         await self.run.seen.settle()
+        strict = self.job.settings.strict
+        if problem := answer.problem or (evidence.unproved(ending.citations) if strict else ""):
+            raise self._invalid(answer, problem)
+
+    def _invalid(self, answer: Answer, problem: str) -> InvalidAnswer:
+        """Why there is nothing on stdout; the value is in the JSON object."""
+        assert self.models is not None
+        value, why = answer.value, "; ".join(problem.splitlines())
+        if not answer.problem or problem == evidence.NO_QUOTE:
+            return InvalidAnswer("the answer is not proved as --strict wants it", value=value, why=why)
+        wanted = "is neither yes nor no" if self.job.settings.exit_status else "does not satisfy the schema"
+        hint = f"rlm show {self.folder.name} has the last answer" if self.folder else "--json shows the last answer"
+        if self.models.root.name == models.OFFLINE:
+            hint = f"{models.OFFLINE} copies sentences and makes no values: name a language model"
+        return InvalidAnswer(f"the answer {wanted}", value=value, why=why, hint=hint)
 
     def _stopped(self, reason: StopReason) -> LimitReached:
         """Why there is nothing to hand over."""
@@ -237,7 +252,7 @@ class _Question:
     async def _located(self, answer: Answer) -> tuple[Citation, ...]:
         """The quotes, looked up by the host."""
         assert self.documents is not None
-        if not self.job.settings.cite:
+        if not (self.job.settings.cite or self.job.settings.strict):
             return ()
         corpus = self.documents.corpus
         citations = []
@@ -252,7 +267,8 @@ class _Question:
         for c in citations:
             event = CitationChecked(c.n, c.quote, str(c.located), c.matches, c.path, c.page, c.lines)
             self.stream.emit(event)
-        used = {int(n) for n in re.findall(r"\[(\d{1,4})\]", answer_text(answer.value))}
+        text = "" if self._structured else answer_text(answer.value)  # in a value, [1] is a list
+        used = {int(n) for n in re.findall(r"\[(\d{1,4})\]", text)}
         missing = sorted(n for n in used if not 1 <= n <= len(citations))
         if citations and missing:
             marks = ", ".join(f"[{n}]" for n in missing)
@@ -280,7 +296,9 @@ class _Question:
             question=hidden(self.job.question),
             status=status,
             stop_reason=reason,
-            exit_code=exit_code(status, error.exit_code if error else None, ending.signal),
+            exit_code=exit_code(
+                status, error.exit_code if error else None, ending.signal, is_no=self._is_no(ending.answer)
+            ),
             answer=_in_texts(hidden, answer.value) if answer else None,
             found=answer.found if answer else None,
             citations=[replace(c, quote=hidden(c.quote)) for c in ending.citations] if answer else [],
@@ -312,8 +330,17 @@ class _Question:
             notices=[Notice(n.code, hidden(n.message)) for n in self.stream.state.notices if n.code != "retrying"],
             error=ErrorReport(error.code, hidden(str(error)), hidden(error.hint)) if error else None,
             version=__version__,
+            structured=self._structured,
             failure=error,
         )
+
+    @property
+    def _structured(self) -> bool:
+        return self.job.settings.schema is not None or self.job.settings.exit_status
+
+    def _is_no(self, answer: Answer | None) -> bool:
+        """Whether a yes/no question was answered by no, or not found."""
+        return self.job.settings.exit_status and answer is not None and not answer.value
 
     @property
     def _trace(self) -> str | None:
@@ -387,6 +414,8 @@ def _status(ending: Ending) -> tuple[Status, StopReason]:
     match ending.error:
         case LimitReached() as limit:
             return Status.PARTIAL, StopReason(limit.reason)
+        case InvalidAnswer() if ending.answer is not None:
+            return Status.INVALID, ending.answer.stop_reason
         case RlmError():
             return Status.FAILED, StopReason.ERROR
     answer = ending.answer

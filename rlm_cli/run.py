@@ -18,21 +18,23 @@ from typing import Any
 
 from . import contexts, loop, prompts, reply
 from .builder import Unwritable
-from .call import Call, Complete, Completion, Execute, Message, Output, Purpose
+from .call import Call, Check, Complete, Completion, Execute, Message, Output, Purpose
 from .corpus import Corpus
 from .dispatch import OUT_OF_TIME, Deadline, Dispatch
 from .earlier import Earlier, Recorded
-from .errors import ConfigError, ModelError, RlmError
+from .errors import ConfigError, ModelError, RlmError, UsageError
 from .events import CallFinished, CallStarted, CodeFinished, CodeStarted, IterationStarted, NoticeGiven
 from .evidence import Coverage
 from .ledger import Ledger, Refusal, StopReason
 from .models import Model
 from .prepare import Documents, Job, Models
-from .result import Answer, Status, answer_text
+from .result import Answer, Status, answer_text, json_text
 from .samples import Samples
 from .sandbox import Context, Failed, Query, Repl, Sandbox, Span
+from .schema import Checked, Schema, parse_repl
 from .seen import Seen
 from .stream import Stream
+from .structured import ask_for, judge
 
 USED_STEPS = (0.9, 0.75, 0.5)
 """Shares of the budget at which the root is told how much is used."""
@@ -59,6 +61,7 @@ class _Asked:
     kind: str
     prompt: str
     context: Context | None
+    schema: Schema | None
     key: str
 
 
@@ -195,11 +198,13 @@ class Run:
                     if number > iteration:
                         iteration = number
                         self.emit(IterationStarted(iteration), call.address)
-                    sent: Completion | Refusal | Output | RlmError = await self._complete(
+                    sent: Completion | Refusal | Output | Checked | RlmError = await self._complete(
                         call, model, messages, purpose
                     )
                 case Execute(code, subcalls):
                     sent = await self._execute(call, repl, code, subcalls)
+                case Check():
+                    sent = await self._check(effect, call.schema, call.strict, call.address)
             try:
                 if isinstance(sent, RlmError):
                     failure = sent
@@ -225,6 +230,16 @@ class Run:
             return await self.dispatch.complete(call.address, model, messages, purpose, lands=call.landing)
         except RlmError as error:
             return error
+
+    async def _check(self, effect: Check, schema: Schema | None, strict: bool, address: str) -> Checked:
+        """An answer held against what was asked of it, in a thread: a large one takes a while. A rejection is told."""
+        if schema is None and not strict:
+            return Checked(effect.value)
+        checked = await asyncio.to_thread(judge, schema, strict, effect.value, effect.quotes, effect.spoken)
+        if checked.problem:
+            one_line = "; ".join(checked.problem.splitlines())
+            self.emit(NoticeGiven("answer_rejected", f"an answer was not taken: {one_line}"), address)
+        return checked
 
     async def _execute(self, call: Call, repl: Repl, code: str, subcalls: bool) -> Output:
         self.emit(CodeStarted(code), call.address)
@@ -272,20 +287,26 @@ class Run:
             known = ", ".join(sorted({m.name for m in self.models.all}))
             failed = Failed(f"model {query.model!r} may not be used here; these may: {known}")
             return [failed] * len(query.prompts)
+        schema = None
+        if query.schema is not None:
+            try:
+                schema = await asyncio.to_thread(parse_repl, query.schema)
+            except UsageError as error:
+                return [Failed(str(error))] * len(query.prompts)
         self._advise(parent, query)
         # A child with a REPL is the same only to its own parent: two that wait for each other would never end.
         scope = parent.address if query.kind == "rlm" and parent.recursive else parent.sample
         refusal, asked = None, list[asyncio.Task[str | Failed]]()
         async with asyncio.TaskGroup() as group:
             for prompt, context in zip(query.prompts, query.contexts, strict=True):
-                print_ = contexts.fingerprint(corpus, query.kind, prompt, context)
+                print_ = contexts.fingerprint(corpus, f"{query.kind} {query.schema or ''}", prompt, context)
                 key = f"{scope} {model.name} {print_.hex()}" if print_ else ""
                 if key in self._asked:
                     asked.append(group.create_task(_outcome(self._asked[key])))
                     continue
                 if refusal := self.ledger.admit_subcall():
                     break
-                one = _Asked(query.kind, prompt, context, print_.hex())
+                one = _Asked(query.kind, prompt, context, schema, print_.hex())
                 answering = group.create_task(self._answer(parent, corpus, model, one))
                 asked.append(answering)
                 if key:
@@ -328,25 +349,34 @@ class Run:
             return Failed(f"the context cannot be written to disk: {error}")
 
     async def _sub(self, parent: Call, corpus: Corpus, model: Model, asked: _Asked) -> str | Failed:
-        """A sub-call without a REPL: one completion."""
-        prompt, context = asked.prompt, asked.context
+        """A sub-call without a REPL: one completion; with a schema a value as JSON, for which it may take some."""
+        prompt, context, schema = asked.prompt, asked.context, asked.schema
         size = len(prompt) + contexts.length(context)
         if size > model.window * contexts.SURELY_TOO_LONG:
             return Failed(
                 f"the prompt has {size:,} characters; {model.name} takes about {contexts.sub_chars(model):,}:"
                 " cut the text into parts"
             )
-        messages = prompts.sub(prompt, contexts.text_of(corpus, context))
+        wanted = schema.as_object if schema is not None else None
+        messages = prompts.sub(prompt, contexts.text_of(corpus, context), wanted)
         address = self._address(parent)
         chars = len(messages[-1].content)
         started = CallStarted(parent.address, parent.depth + 1, "llm", model.name, prompt, chars, asked.key)
         with self._open(address, started):
-            completion = await self.dispatch.complete(address, model, messages, "sub")
+            checked = None
+            if wanted is None or schema is None:
+                completion = await self.dispatch.complete(address, model, messages, "sub")
+            else:
+                completion, checked = await ask_for(self.dispatch, address, model, messages, schema)
             if isinstance(completion, Refusal):
                 self._close_call(address, Status.FAILED, completion.message)
                 return self._refuse(parent, completion)
-            self.seen.saw(messages[-1].content)
+            self.seen.saw(messages[0].content)
             said = reply.spoken(completion)
+            if checked is not None and checked.problem:
+                self._close_call(address, Status.FAILED, f"{checked.problem}\n{said}")
+                return Failed(prompts.unsatisfying(checked.problem, said))
+            said = said if checked is None else json_text(checked.value)
             self._close_call(address, Status.COMPLETE if said else Status.FAILED, said)
         if completion.finish_reason == "length":
             self.emit(NoticeGiven("reply_cut", "a sub-call's reply was cut off by its output limit"), address)
@@ -376,6 +406,8 @@ class Run:
                     recursive=depth + 1 < self.job.settings.max_depth,
                     window_bytes=contexts.window_bytes(model),
                     landing=True,
+                    schema=None,
+                    strict=False,
                     asks_of_itself=context is None,
                     earlier=(),
                 )
@@ -399,25 +431,35 @@ class Run:
     async def _direct(self, address: str) -> Answer:
         """One request with the whole text, answered in words; an empty reply is no answer, and asked for again."""
         corpus, model = self.documents.corpus, self.models.root
-        question, earlier = self.job.question, self.earlier
+        question, earlier, schema = self.job.question, self.earlier, self.job.schema
         if earlier is None:
-            messages = prompts.direct(question, corpus.text(*corpus.whole))
+            messages = prompts.direct(question, corpus.text(*corpus.whole), schema, self.job.settings.strict)
         else:
-            messages = prompts.direct_again(earlier.messages, earlier.reply, question)
+            messages = prompts.direct_again(earlier.messages, earlier.reply, question, schema)
         why = ""
-        for _ in range(EMPTY_REPLIES):
+        rejected: Answer | None = None
+        empty = sent_back = 0
+        while empty < EMPTY_REPLIES:
             completion = await self.dispatch.complete(address, model, messages, "direct")
             if isinstance(completion, Refusal):
-                return Answer(None, (), completion.reason)
+                return replace(rejected or Answer(None), stop_reason=completion.reason)
             self.seen.saw_all()
             cut = completion.finish_reason == "length"
             if not reply.spoken(completion):
                 why = "its output limit went into reasoning" if cut else ""
+                empty += 1
                 continue
             if cut:
                 self.emit(NoticeGiven("reply_cut", "the reply was cut off by its output limit"), address)
             said = reply.words(completion.text, [document.path for document in corpus.documents])
-            return Answer(said.value, said.quotes, StopReason.MAX_TOKENS if cut else StopReason.FINAL)
+            check = Check(said.value, said.quotes, spoken=True)
+            checked = await self._check(check, schema, self.job.settings.strict, address)
+            reason = StopReason.MAX_TOKENS if cut else StopReason.FINAL
+            answer = Answer(checked.value, said.quotes, reason, checked.problem)
+            if not answer.problem or sent_back == loop.SENT_BACK:
+                return answer
+            sent_back, rejected = sent_back + 1, answer
+            messages = prompts.again(messages, reply.spoken(completion), answer.problem)
         raise ModelError(f"{model.name} sent an empty reply, {EMPTY_REPLIES} times", why=why, hint="try another model")
 
     def _refuse(self, parent: Call, refusal: Refusal) -> Failed:
@@ -472,4 +514,6 @@ async def _outcome(answering: asyncio.Task[str | Failed]) -> str | Failed:
 
 
 def _status(answer: Answer) -> Status:
+    if answer.problem:
+        return Status.INVALID
     return Status.PARTIAL if answer.partial else Status.COMPLETE if answer.found else Status.NOT_FOUND

@@ -38,7 +38,7 @@ class Samples:
         failures = await self._gather()
         if not self.answers:
             raise failures[0]
-        numbers = sorted(self.answers)
+        numbers = sorted(n for n, one in self.answers.items() if not one.problem) or sorted(self.answers)
         values = [self.answers[n].value for n in numbers]
         groups = await self._grouped(values)
         most = [n for members in groups if len(members) == len(groups[0]) for n in members]
@@ -64,7 +64,8 @@ class Samples:
                         raise  # it will not work for any of them
                     except RlmError as error:
                         failures.append(error)
-                if vote.decided([answer.value for answer in self.answers.values()], self.asked - len(failures)):
+                valid = [answer.value for answer in self.answers.values() if not answer.problem]
+                if vote.decided(valid, self.asked - len(failures) - (len(self.answers) - len(valid))):
                     break
         finally:
             for task in running:

@@ -121,8 +121,14 @@ class Settings:
     """Print one JSON object with the answer, citations, coverage and cost."""
     jsonl: bool = setting(False, "flag", "--jsonl", group="Answer", configurable=False)
     """Print every event as a line of JSON; the last one is the result."""
+    schema: str | None = setting(None, "text", "--schema", metavar="SPEC", group="Answer", common=True, project="yes")
+    """The answer is JSON that satisfies SPEC: a JSON Schema, in a file or inline, or fields like 'party, amount float, signed date?', in [ ] for a list of such objects."""
     cite: bool = setting(True, "flag", "--cite", negation="--no-cite", group="Answer", project="yes")
     """Print numbered quotes with the place where each was found."""
+    strict: bool = setting(False, "flag", "--strict", group="Answer", project="yes")
+    """Exit 8 unless there is a quote and every quote was found, exact or approximate, in one document."""
+    exit_status: bool = setting(False, "flag", "-e", "--exit-status", group="Answer", common=True, configurable=False)
+    """A yes/no question: exit 0 for yes, 1 for no or not found, 8 for anything else."""
     trace: str | None = setting(None, "path", "--trace", metavar="FILE", group="Answer", configurable=False)
     """Write a second copy of the trace to FILE."""
 

@@ -76,6 +76,7 @@ def query(**changed: object) -> Frame:
     "frame",
     [
         query(query="exec"), query(model=3), query(model="m" * 1000), query(prompts=0), query(prompts=5), query(prompts=True),
+        query(schema=5), query(schema={"type": "string"}), query(schema="a" * 10_001), query(query="rlm", schema="a"),
         query(prompts=2, contexts=[None, None]), query(contexts=[]), query(contexts=[["blob", 9]]), query(contexts=[["blob", -1]]),
         query(contexts=[["span", 5, 2]]), query(contexts=[["span", 0, 101]]), query(contexts=[["span", -1, 1]]),
         query(contexts=[["text", 1]]), query(contexts=[["list", [["text", 1]]]]), query(contexts=[["list", [["list", []]]]]), query(contexts=[{"open": "/etc/passwd"}]), query(contexts=[["blob", "0"]]),
@@ -85,6 +86,13 @@ def test_a_forged_query_is_a_violation(frame: Frame) -> None:
     """Every field of a query is checked; offsets outside the corpus too."""
     with pytest.raises(Violation):
         read_query(frame, chars=100)
+
+
+def test_a_schema_travels_with_a_query() -> None:
+    """As text; that of an `rlm` query would be ignored, and is refused instead (above)."""
+    fields = {"query": "llm", "model": None, "prompts": 1, "contexts": [None]}
+    assert read_query(Frame("query", fields, (b"hello",)), 100).schema is None
+    assert read_query(Frame("query", fields | {"schema": "a, b int"}, (b"hello",)), 100).schema == "a, b int"
 
 
 DONE = {"omitted": 0, "variables": [], "quotes": []}
@@ -158,7 +166,7 @@ EXAMPLES = [
 ]
 NAMES = (
     "kind sizes query prompts contexts omitted variables quotes model held cell id name refused missing failed package"
-    " long text"
+    " long text schema"
 ).split()
 
 

@@ -27,7 +27,7 @@ from ..result import Result, Status
 from ..settings import Settings
 from ..trace import Written, write_whole
 from ..views import View, Wishes, choose_view, use_color
-from ..views.answer import answer_text, summary_line
+from ..views.answer import answer_text, citation_lines, summary_line
 from .configuration import cache_folder, state_folder
 from .failure import say_error, tell, warn
 from .plan import plan_text
@@ -230,6 +230,8 @@ def _show(job: Job, result: Result, stream: _Lines | None) -> int:
         color = s.output is None and use_color(s.color, sys.stdout, os.environ)
         if text := answer_text(result, s.cite, color):
             _put(text, s.output, kept)
+        if result.structured and s.cite and result.citations and not s.quiet:
+            tell("\n".join(citation_lines(result.citations, use_color(s.color, sys.stderr, os.environ))) + "\n")
     if result.failure is not None:
         say_error(result.failure, s.color)
     if not s.quiet and (result.usage.calls or result.error is None):

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from ..call import Completion, Message
 from ..errors import ConfigError
 from ..ledger import Price
+from ..schema import Schema
 
 OFFLINE = "offline/extractive"
 HOW_TO_CHOOSE = "Choose one with --model provider/model, or set a key, for example ANTHROPIC_API_KEY or OPENAI_API_KEY."
@@ -33,6 +34,8 @@ class Model(Protocol):
     """Tokens the model can write at most."""
     price: Price | None
     """None = unknown."""
+    structured: bool
+    """Its provider holds a reply to a JSON Schema, as far as is known."""
     rpm: int | None
     """Requests a minute the user allows; None = as many as there are."""
 
@@ -43,11 +46,15 @@ class Model(Protocol):
         """
         ...
 
-    async def complete(self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool) -> Completion:
-        """One request, one reply. `sub` chooses the options meant for the sub-LM. It may take for ever: who calls has
-        a deadline, and cancels.
+    async def complete(
+        self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool, schema: Schema | None = None
+    ) -> Completion:
+        """One request, one reply. `sub` chooses the options meant for the sub-LM. `schema`, of an object, is for a
+        provider to hold the reply to; only for a model that is `structured`. It may take for ever: who calls has a
+        deadline, and cancels.
 
-        Raises `ModelError` (with `retriable`, `retry_after`, `terminal`) or `ConfigError` (key, unknown model).
+        Raises `ModelError` (with `retriable`, `retry_after`, `terminal`, `schema_refused`) or `ConfigError` (key,
+        unknown model).
         """
         ...
 

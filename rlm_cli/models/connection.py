@@ -63,6 +63,7 @@ class Connection:
     price: Price | None
     rpm: int | None = None
     loopback: bool = False
+    structured: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     sub_options: Mapping[str, Any] = field(default_factory=dict)
     key: str | None = field(default=None, repr=False)
@@ -106,7 +107,8 @@ def resolve(name: str, around: Surroundings) -> Connection:
             hint="name a model of a server on this machine, or leave out --local",
         )
     options, sub_options = _options(around.options, table.get("options", {}), name)
-    window, max_output, price = _measures(provider, bare, table, loopback)
+    known = _known(provider, bare, table)
+    window, max_output, price = _measures(provider, known, table, loopback)
     if prefix in ("ollama", "ollama_chat"):  # else Ollama cuts longer prompts in silence
         options = {"num_ctx": window} | options
         window = options["num_ctx"] if isinstance(options["num_ctx"], int) else window
@@ -135,6 +137,7 @@ def resolve(name: str, around: Surroundings) -> Connection:
         price=price,
         rpm=table.get("rpm"),
         loopback=loopback,
+        structured=known is not None and known.structured,
         options=options,
         sub_options=sub_options,
         key=key,
@@ -148,13 +151,17 @@ def _key_entry(name: str, prefix: str, table: Mapping[str, Any], keys: Mapping[s
     return (f"[keys] {prefix}", keys[prefix]) if prefix in keys else None
 
 
-def _measures(
-    provider: catalog.Provider, bare: str, table: Mapping[str, Any], loopback: bool
-) -> tuple[int, int, Price | None]:
-    """Window, output limit, price: the table's own, else those of `base_model`, else the map's, else cautious ones."""
+def _known(provider: catalog.Provider, bare: str, table: Mapping[str, Any]) -> catalog.Known | None:
+    """What the map says of the model, or of the `base_model` that it is."""
     base = str(table.get("base_model") or f"{provider.name}/{bare}")
     prefix, slash, rest = base.partition("/")
-    known = catalog.known(prefix, rest) if slash else catalog.known("openai", base)
+    return catalog.known(prefix, rest) if slash else catalog.known("openai", base)
+
+
+def _measures(
+    provider: catalog.Provider, known: catalog.Known | None, table: Mapping[str, Any], loopback: bool
+) -> tuple[int, int, Price | None]:
+    """Window, output limit, price: the table's own, else what is known, else cautious ones."""
     default = catalog.OLLAMA_WINDOW if provider.name.startswith("ollama") else catalog.DEFAULT_WINDOW
     window = known.window if known else default
     price = known.price if known else None

@@ -24,8 +24,9 @@ from typing import Any
 from ..call import Completion, Message
 from ..errors import ConfigError, ModelError, RlmError
 from ..ledger import Usage
+from ..schema import Schema
 from .connection import NO_KEY, Connection
-from .failures import scrub, translate
+from .failures import scrub, takes_no_schema, translate
 
 CLIENT_TIMEOUT_S = 86_400.0
 """Seconds; the caller's own deadline comes first. Always the same: litellm keeps one HTTP client, with its
@@ -106,6 +107,7 @@ class LitellmModel:
         self.max_output = connection.max_output
         self.price = connection.price
         self.rpm = connection.rpm
+        self.structured = connection.structured
         self._connection = connection
         if connection.loopback:
             _no_proxy_for(connection.endpoint)
@@ -122,16 +124,20 @@ class LitellmModel:
         """Wait for litellm. Raises `ConfigError` when it cannot be imported."""
         await asyncio.wrap_future(start_import())
 
-    async def complete(self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool) -> Completion:
+    async def complete(
+        self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool, schema: Schema | None = None
+    ) -> Completion:
         """One request through litellm. Raises as the protocol says; no failure keeps a reference to the request."""
         litellm = await asyncio.wrap_future(start_import())
         _asked.add(self)
         _asking.set(True)
         failure: RlmError
         try:
-            response = await litellm.acompletion(**self._request(messages, max_output_tokens, sub))
+            response = await litellm.acompletion(**self._request(messages, max_output_tokens, sub, schema))
         except Exception as error:  # litellm lets through whatever its clients raise
             failure = translate(error, self._connection)
+            if schema is not None and takes_no_schema(error):
+                failure = ModelError(failure.message, why=failure.why, hint=failure.hint, schema_refused=True)
         else:
             return self._completion(response)
         raise failure  # outside the handlers: what litellm raised holds the request, and with it the key
@@ -148,7 +154,7 @@ class LitellmModel:
         await litellm.close_litellm_async_clients()
         litellm.in_memory_llm_clients_cache.flush_cache()
 
-    def _request(self, messages: Sequence[Message], limit: int, sub: bool) -> dict[str, Any]:
+    def _request(self, messages: Sequence[Message], limit: int, sub: bool, schema: Schema | None) -> dict[str, Any]:
         here = self._connection
         # OpenAI itself wants the new name for all models, servers that imitate it often know the old one only.
         limit_name = "max_completion_tokens" if here.provider == "openai" and here.api_base is None else "max_tokens"
@@ -164,6 +170,9 @@ class LitellmModel:
             request["api_key"] = here.key
         if here.api_base is not None:
             request["api_base"] = here.api_base
+        if schema is not None:
+            form = {"name": "reply", "schema": schema.tree, "strict": schema.is_closed}
+            request["response_format"] = {"type": "json_schema", "json_schema": form}
         return request | dict(here.options) | (dict(here.sub_options) if sub else {})
 
     def _completion(self, response: Any) -> Completion:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from ..call import Completion, Message
 from ..ledger import Price, Usage
 from ..prompts import QUESTION_MARK, question_of
+from ..schema import Schema
 from .extract import best, terms
 
 WINDOW = 250_000
@@ -37,13 +38,16 @@ class ExtractiveModel:
     window = WINDOW
     max_output = 16_000
     price: Price | None = Price(0.0, 0.0)
+    structured = False
     rpm: int | None = None
 
     async def ready(self) -> None:
         """Nothing has to be loaded."""
 
-    async def complete(self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool) -> Completion:
-        """The reply, computed. Limits and options of a request mean nothing here. Raises nothing."""
+    async def complete(
+        self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool, schema: Schema | None = None
+    ) -> Completion:
+        """The reply, computed. Limits, options and schema of a request mean nothing here. Raises nothing."""
         text = reply(messages)
         read = sum(len(message.content) for message in messages)
         return Completion(text, usage=Usage(read // 4 + 1, len(text) // 4 + 1), cost_usd=0.0)
@@ -57,7 +61,7 @@ def reply(messages: Sequence[Message]) -> str:
     system = "\n".join(message.content for message in messages if message.role == "system")
     if "REPL" in system:
         return _as_root(system, messages)
-    return _as_reader(messages[-1].content)
+    return _as_reader(messages[0].content)  # what follows is its own reply and why it will not do
 
 
 def _as_reader(prompt: str) -> str:

@@ -38,6 +38,8 @@ class Query:
     contexts: tuple[Context | None, ...]
     """As many as prompts; None where no context was given."""
     model: str | None
+    schema: str | None = None
+    """The replies are to be values that satisfy it, and come as JSON; nothing about it was checked but its size."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,14 +78,16 @@ def long_texts(frame: Frame) -> list[int]:
 def read_query(frame: Frame, chars: int, long: Mapping[int, Corpus] | None = None) -> Query:
     """A query over a corpus of `chars` characters. `long`: the texts that came ahead of it."""
     kind, model, count = frame.fields.get("query"), frame.fields.get("model"), count_prompts(frame)
-    places = frame.fields.get("contexts")
+    places, schema = frame.fields.get("contexts"), frame.fields.get("schema")
     if kind not in ("llm", "rlm") or not (model is None or (isinstance(model, str) and len(model) <= 200)):
         raise Violation("a query of no known kind or model")
+    if not (schema is None or (kind == "llm" and isinstance(schema, str) and len(schema) <= wire.MAX_SCHEMA)):
+        raise Violation("a query whose schema is no text, or too long")
     if not isinstance(places, list) or len(places) != count:
         raise Violation("a query without its contexts")
     texts = [frame.text(n) for n in range(len(frame.blobs))]  # once: a place may be named any number of times
     contexts = tuple(None if place is None else _context(texts, place, chars, long or {}) for place in places)
-    return Query(kind, tuple(texts[:count]), contexts, model)
+    return Query(kind, tuple(texts[:count]), contexts, model, schema)
 
 
 def _context(texts: list[str], place: Any, chars: int, long: Mapping[int, Corpus], listed: bool = False) -> Context:

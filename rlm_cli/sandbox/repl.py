@@ -152,9 +152,9 @@ class Repl:
         handed = as_json(value), read_quotes(quotes)
         if self._final is None:
             self._held = handed  # should the search for its quotes be cut short
+            self.namespace["_answer"], self.namespace["_quotes"] = value, quotes  # to be mended, if it is not taken
             if not self._objected and (wrong := self._objection(handed[1])):
                 self._objected = True
-                self.namespace["_answer"], self.namespace["_quotes"] = value, quotes
                 raise QuoteNotFound(
                     f"these are not in the documents, white space, case and typographic marks apart:\n{wrong}\n"
                     "Mend them by code (your answer is in `_answer`, its quotes in `_quotes`) and call FINAL again."
@@ -293,6 +293,8 @@ class Repl:
             content = as_json(answer["content"])
             if answer["ready"]:
                 self._final = content, read_quotes(answer.get("quotes", ()))
+                self.namespace["_answer"], self.namespace["_quotes"] = answer["content"], answer.get("quotes", ())
+                answer["ready"] = False  # should it come back, it is mended first
             elif answer["content"]:
                 finished.draft = content
         except BaseException as problem:  # from methods of the model's own class

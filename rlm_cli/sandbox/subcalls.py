@@ -96,16 +96,21 @@ class Subcalls:
     def names(self) -> dict[str, Any]:
         """What these are called in the REPL."""
 
-        def llm_query(prompt: Any, context: Any = None, model: str | None = None) -> str:
-            return self._one("llm", prompt, context, model)
+        def llm_query(prompt: Any, context: Any = None, model: str | None = None, schema: Any = None) -> Any:
+            return self._one("llm", prompt, context, model, schema)
 
         def rlm_query(prompt: Any, context: Any = None, model: str | None = None) -> str:
-            return self._one("rlm", prompt, context, model)
+            return str(self._one("rlm", prompt, context, model))
 
         def llm_query_batched(
-            prompts: Any, contexts: Any = None, model: str | None = None, *, return_exceptions: bool = False
+            prompts: Any,
+            contexts: Any = None,
+            model: str | None = None,
+            *,
+            schema: Any = None,
+            return_exceptions: bool = False,
         ) -> list[Any]:
-            return self._batch("llm", prompts, contexts, model, return_exceptions)
+            return self._batch("llm", prompts, contexts, model, return_exceptions, schema)
 
         def rlm_query_batched(
             prompts: Any, contexts: Any = None, model: str | None = None, *, return_exceptions: bool = False
@@ -117,15 +122,24 @@ class Subcalls:
             function.__qualname__ = function.__name__  # errors then show the bare name
         return {**{function.__name__: function for function in functions}, "SubcallError": SubcallError}
 
-    def _one(self, kind: str, prompt: Any, context: Any, model: str | None) -> str:
+    def _one(self, kind: str, prompt: Any, context: Any, model: str | None, schema: Any = None) -> Any:
         if isinstance(prompt, (list, tuple)):
             raise TypeError(f"{kind}_query takes one prompt; for a list of prompts use {kind}_query_batched")
-        result = self._ask(kind, [self._text(prompt, "the prompt")], [context], model)[0]
+        wanted = _schema_text(schema)
+        result = self._ask(kind, [self._text(prompt, "the prompt")], [context], model, wanted)[0]
         if isinstance(result, SubcallError):
             raise result
-        return str(result)
+        return str(result) if wanted is None else json.loads(result)
 
-    def _batch(self, kind: str, prompts: Any, contexts: Any, model: str | None, return_exceptions: bool) -> list[Any]:
+    def _batch(
+        self,
+        kind: str,
+        prompts: Any,
+        contexts: Any,
+        model: str | None,
+        return_exceptions: bool,
+        schema: Any = None,
+    ) -> list[Any]:
         if isinstance(prompts, (str, self._lazy)):
             raise TypeError(f"{kind}_query_batched takes a list of prompts; for one prompt use {kind}_query")
         texts = [self._text(prompt, f"prompt {n}") for n, prompt in enumerate(prompts)]
@@ -138,7 +152,10 @@ class Subcalls:
             raise ValueError(
                 f"{len(texts)} prompts and {len(contexts)} contexts: one context for each prompt is wanted"
             )
-        results = self._ask_missing(kind, texts, contexts, model)
+        wanted = _schema_text(schema)
+        results = self._ask_missing(kind, texts, contexts, model, wanted)
+        if wanted is not None:
+            results = [json.loads(result) if isinstance(result, str) else result for result in results]
         failures = [result for result in results if isinstance(result, SubcallError)]
         if failures and not return_exceptions:
             self._publish(results)
@@ -149,16 +166,19 @@ class Subcalls:
             )
         return results
 
-    def _ask_missing(self, kind: str, texts: list[str], contexts: list[Any], model: str | None) -> list[Any]:
+    def _ask_missing(
+        self, kind: str, texts: list[str], contexts: list[Any], model: str | None, schema: str | None
+    ) -> list[Any]:
         """Ask what is not remembered of a batch that failed in part; remember if this one does."""
-        keys = [self._key(kind, *item, model) for item in zip(texts, contexts, strict=True)] if self._remembered else []
+        how = json.dumps([kind, model, schema])
+        keys = [self._key(how, *item) for item in zip(texts, contexts, strict=True)] if self._remembered else []
         results: list[Any] = [self._remembered.get(key) for key in keys] or [None] * len(texts)
         missing = [n for n, result in enumerate(results) if result is None]
         if missing:
-            asked = self._ask(kind, [texts[n] for n in missing], [contexts[n] for n in missing], model)
+            asked = self._ask(kind, [texts[n] for n in missing], [contexts[n] for n in missing], model, schema)
             for n, result in zip(missing, asked, strict=True):
                 results[n] = result
-        keys = keys or [self._key(kind, *item, model) for item in zip(texts, contexts, strict=True)]
+        keys = keys or [self._key(how, *item) for item in zip(texts, contexts, strict=True)]
         failed = any(isinstance(result, SubcallError) for result in results)
         for key, result in zip(keys, results, strict=True):
             if not failed:
@@ -167,17 +187,19 @@ class Subcalls:
                 self._remembered[key] = result
         return results
 
-    def _key(self, kind: str, prompt: str, context: Any, model: str | None) -> bytes:
+    def _key(self, how: str, prompt: str, context: Any) -> bytes:
         blobs: list[str] = [prompt]
         place = self._place(context, blobs)
-        shape = json.dumps([kind, model, place, [len(blob) for blob in blobs]])
+        shape = json.dumps([how, place, [len(blob) for blob in blobs]])
         digest = hashlib.blake2b(shape.encode(), digest_size=16)
         for blob in blobs:
             for low in range(0, len(blob), wire.PIECE):
                 digest.update(blob[low : low + wire.PIECE].encode("utf-8", "replace"))
         return digest.digest()
 
-    def _ask(self, kind: str, prompts: list[str], contexts: Sequence[Any], model: str | None) -> list[Any]:
+    def _ask(
+        self, kind: str, prompts: list[str], contexts: Sequence[Any], model: str | None, schema: str | None
+    ) -> list[Any]:
         """Strings, with a `SubcallError` at each failed place."""
         if model is not None and not isinstance(model, str):
             raise TypeError(f"model is a name, not {type(model).__name__}")
@@ -190,6 +212,7 @@ class Subcalls:
             send = ahead.send if kind == "rlm" else None  # no completion takes so much
             places = [self._place(context, blobs, send) for context in contexts]
             fields = {"cell": self.cell, "query": kind, "model": model, "prompts": len(prompts), "contexts": places}
+            fields |= {} if schema is None else {"schema": schema}
             try:
                 reply = self._link.request("query", {**fields, "long": ahead.numbers}, blobs)
             except wire.Violation as problem:
@@ -240,3 +263,18 @@ class Subcalls:
         if isinstance(prompt, self._lazy):
             return str(prompt)
         raise TypeError(f"{what} is text, not {type(prompt).__name__}; build it with an f-string or str(…)")
+
+
+def _schema_text(schema: Any) -> str | None:
+    """`schema=` as it travels: the short form as it is, a JSON Schema as JSON."""
+    if schema is None:
+        return None
+    if not isinstance(schema, (str, dict)):
+        raise TypeError(
+            'a schema is a JSON Schema (a dict) or fields like "party, amount float", in [...] for a list of them,'
+            f" not {type(schema).__name__}"
+        )
+    text = str(schema) if isinstance(schema, str) else json.dumps(schema)
+    if len(text) > wire.MAX_SCHEMA:
+        raise ValueError(f"a schema of {len(text):,} characters; at most {wire.MAX_SCHEMA:,}")
+    return text

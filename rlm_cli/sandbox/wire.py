@@ -20,6 +20,8 @@ from typing import Any
 PREFIX = struct.Struct("!II")
 MAX_PROMPTS = 20_000
 """Of one query: a reply for each must fit a frame."""
+MAX_SCHEMA = 10_000
+"""Characters of the schema of a query, which travels in the header."""
 MAX_HEADER = 2 << 20
 MAX_PIECES = 400_000
 """Items in a header and lists of them; each takes up to a hundred bytes."""
