@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import closing, suppress
 from pathlib import Path
 
 from .corpus import Corpus
@@ -18,17 +19,18 @@ LARGEST_SHARE = 2
 """One corpus may take one part in so many of the limit, or it would drive out all others."""
 
 
-def keep(descriptor: int, sha256: str, folder: Path, limit: int) -> bool:
+def keep(descriptor: int, folder: Path, limit: int, secrets: Iterable[str] = ()) -> bool:
     """Keep a copy of the corpus behind `descriptor`, which is closed; `limit`: bytes for all of them together.
 
-    False where it is too large or cannot be written.
+    False where it is too large, cannot be written, or holds one of `secrets`: a document may, and keys are kept nowhere.
     """
     try:
-        return _keep(descriptor, folder / sha256, limit)
-    except OSError:
+        with closing(Corpus(descriptor)) as corpus:
+            if any(corpus.find_bytes(secret.encode(), 0, corpus.bytes) >= 0 for secret in secrets if secret):
+                return False
+            return _keep(corpus.fd, folder / corpus.sha256, limit)
+    except (OSError, ValueError):
         return False
-    finally:
-        os.close(descriptor)
 
 
 def _keep(source: int, kept: Path, limit: int) -> bool:

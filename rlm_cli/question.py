@@ -211,11 +211,10 @@ class _Question:
         """Keep the documents for a follow-up question, beside the run."""
         assert self.documents is not None
         if self.folder is not None and self.job.cache is not None and self.job.earlier is None:
-            corpus, limit = self.documents.corpus, self.job.settings.corpora_size
-            copy = os.dup(corpus.fd)
-            asyncio.get_running_loop().run_in_executor(
-                None, kept.keep, copy, corpus.sha256, prepare.corpora(self.job), limit
-            )
+            assert self.models is not None
+            copy, secrets = os.dup(self.documents.corpus.fd), models.secrets(self.models.all)
+            folder, limit = prepare.corpora(self.job), self.job.settings.corpora_size
+            asyncio.get_running_loop().run_in_executor(None, kept.keep, copy, folder, limit, secrets)
 
     def _notices(self, lost: str) -> list[NoticeGiven]:
         """What the user should know before anything is sent."""

@@ -159,7 +159,7 @@ def made(text: str) -> Corpus:
 
 
 def keep(corpus: Corpus, folder: Path, limit: int) -> bool:
-    return kept.keep(os.dup(corpus.fd), corpus.sha256, folder, limit)
+    return kept.keep(os.dup(corpus.fd), folder, limit)
 
 
 def test_the_store_is_bounded_and_the_oldest_goes(tmp_path: Path) -> None:
@@ -176,6 +176,7 @@ def test_the_store_is_bounded_and_the_oldest_goes(tmp_path: Path) -> None:
     assert kept.load(tmp_path / "c", texts[1].sha256) is None
     assert again.text(*again.whole).startswith("000")
     assert not keep(made("x" * 100_000), tmp_path / "c", 3 * size)
+    assert not kept.keep(os.dup(texts[1].fd), tmp_path / "c", 9 * size, ["nothing", "1" * 20])
     (tmp_path / "c" / texts[3].sha256).unlink()
     (tmp_path / "c" / texts[3].sha256).write_text("no corpus", encoding="utf-8")
     assert kept.load(tmp_path / "c", texts[3].sha256) is None
