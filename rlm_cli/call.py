@@ -97,6 +97,16 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """A function of the user's own that code in the REPL may call. `signature` as Python writes it, from `(` on; `doc`:
+    its docstring, possibly empty."""
+
+    name: str
+    signature: str
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One call with a REPL: the root's or a child's. Root call and sub-call are the same value.
 
@@ -120,6 +130,7 @@ class Call:
     """Of the whole tree of calls."""
     landing: bool = True
     asks_of_itself: bool = False
+    tools: tuple[Tool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

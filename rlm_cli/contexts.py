@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, closing
 
 from . import prompts
 from .builder import CorpusBuilder
-from .call import Call, Entry, Preview
+from .call import Call, Entry, Preview, Tool
 from .corpus import Corpus
 from .dispatch import output_limit
 from .errors import UsageError
@@ -42,7 +42,7 @@ def sub_chars(model: Model) -> int:
     return max(min(SUB_CHARS, int(room * 0.9) // 1000 * 1000), 1000)
 
 
-def root_call(job: Job, models: Models, documents: Documents) -> Call:
+def root_call(job: Job, models: Models, documents: Documents, tools: Sequence[Tool] = ()) -> Call:
     """The root's call. Raises `UsageError` where its model cannot even take the first message."""
     s, root = job.settings, models.root
     call = Call(
@@ -58,6 +58,7 @@ def root_call(job: Job, models: Models, documents: Documents) -> Call:
         window_bytes=window_bytes(root),
         max_subcalls=s.max_subcalls,
         landing=s.on_limit == "answer",
+        tools=tuple(tools),
     )
     if lack := prompts.lacking(call):
         asked = len(job.question.encode())

@@ -28,6 +28,7 @@ from .run import Run
 from .sandbox import Sandbox
 from .settings import shown_options
 from .stream import Reader, Stream
+from .tools import Tools
 
 KERNEL_ENFORCED = ("linux-strict", "macos-seatbelt")
 LOCATING_S = 30.0
@@ -74,6 +75,7 @@ class _Question:
         self.models: Models | None = None
         self.documents: Documents | None = None
         self.sandbox: Sandbox | None = None
+        self.tools: Tools | None = None
         self.level: str | None = None
         self.run: Run | None = None
 
@@ -113,6 +115,7 @@ class _Question:
             async with asyncio.timeout(deadline.left(landing=False)) as reading:
                 # The command of a key may take a while.
                 self.models = await asyncio.to_thread(prepare.connect_models, self.job)
+                self.tools = await prepare.open_tools(self.job, self.models)
                 warm_up = models.warm_up_for(self.models.all)
                 self.documents = await prepare.read_documents(self.job, self.stream.emit, warm_up)
         except TimeoutError:
@@ -126,11 +129,12 @@ class _Question:
         self.mode = prepare.choose_mode(self.job, self.documents, self.models.root)
         call = None
         if self.mode == "rlm":
-            call = contexts.root_call(self.job, self.models, self.documents)
-            self.sandbox = sandbox = prepare.open_sandbox(self.job)
+            functions = tuple(self.tools.functions.values()) if self.tools is not None else ()
+            call = contexts.root_call(self.job, self.models, self.documents, functions)
+            self.sandbox = sandbox = prepare.open_sandbox(self.job, self.tools)
             self.level = await asyncio.to_thread(lambda: sandbox.level)
         self._begin()
-        self.run = Run(self.job, self.models, self.documents, self.sandbox, self.stream, deadline)
+        self.run = Run(self.job, self.models, self.documents, self.sandbox, self.stream, deadline, self.tools)
         answer = await self.run.answer(call)
         if answer.partial and (self.job.settings.on_limit == "fail" or not answer.found):
             raise self._stopped(answer.stop_reason)
@@ -214,6 +218,9 @@ class _Question:
         if self.level is not None and self.level not in KERNEL_ENFORCED:
             told = f"sandbox {self.level}: code of the model runs without the kernel's walls"
             found.append(NoticeGiven("sandbox_weak", told))
+        if self.tools is not None:
+            told = f"tools run outside the sandbox, with your rights: {self.tools.listed()}"
+            found.append(NoticeGiven("tools_outside", told))
         return found
 
     async def _located(self, answer: Answer) -> tuple[Citation, ...]:
@@ -244,6 +251,8 @@ class _Question:
         return tuple(citations)
 
     async def _close(self) -> None:
+        if self.tools is not None:
+            self.tools.close()
         if self.run is not None:
             await self.run.seen.close()
         if self.sandbox is not None:
@@ -319,7 +328,9 @@ class _Question:
 
     def _subcalls(self) -> dict[str, int]:
         below = [
-            call for call in self.stream.state.calls.values() if call.parent is not None and call.ended is not None
+            call
+            for call in self.stream.state.calls.values()
+            if call.parent is not None and call.ended is not None and call.kind != "tool"
         ]
         failed = sum(call.standing is Standing.FAILED for call in below)
         return {"ok": len(below) - failed, "failed": failed, "retried": sum(call.retries for call in below)}

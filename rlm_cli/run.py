@@ -20,7 +20,16 @@ from .call import Call, Complete, Completion, Execute, Message, Output, Purpose
 from .corpus import Corpus
 from .dispatch import OUT_OF_TIME, Deadline, Dispatch
 from .errors import ConfigError, ModelError, RlmError
-from .events import CallFinished, CallStarted, CodeFinished, CodeStarted, IterationStarted, NoticeGiven
+from .events import (
+    CallFinished,
+    CallStarted,
+    CodeFinished,
+    CodeStarted,
+    IterationStarted,
+    NoticeGiven,
+    ToolFinished,
+    ToolStarted,
+)
 from .evidence import Coverage
 from .ledger import Ledger, Refusal, StopReason
 from .models import Model
@@ -29,11 +38,14 @@ from .result import Answer, Status, answer_text
 from .sandbox import Context, Failed, Query, Repl, Sandbox, Span
 from .seen import Seen
 from .stream import Stream
+from .tools import Returned, Tools
 
 USED_STEPS = (0.9, 0.75, 0.5)
 """Shares of the budget at which the root is told how much is used."""
 EMPTY_REPLIES = 3
 """In a row, to the one request of direct mode, before the model is given up on."""
+TOOL_CHARS = 100_000
+"""Characters that the trace keeps of the arguments, and of the result, of a call of a function of the user's."""
 RUN_WIDE = frozenset({StopReason.MAX_BUDGET, StopReason.MAX_TOKENS, StopReason.MAX_SUBCALLS, StopReason.TIMEOUT})
 """Limits that a child shares with its parent: where it met one, the parent will too."""
 
@@ -49,11 +61,14 @@ class Run:
         sandbox: Sandbox | None,
         stream: Stream,
         deadline: Deadline,
+        tools: Tools | None = None,
     ) -> None:
         self.job = job
         self.models = models
         self.documents = documents
         self.sandbox = sandbox
+        self.tools = tools
+        self.hidden = stream.trace.scrubbed
         self.emit = stream.emit
         self.state = stream.state
         self.ledger = Ledger(job.limits)
@@ -180,6 +195,8 @@ class Run:
         assert self._fatal is not None
         if self._fatal.done():
             return [Failed("the run is ending")] * len(query.prompts)
+        if query.kind == "tool":
+            return [await self._tool(parent, query.model or "", query.prompts[0])]
         model = self.models.named(query.model)
         if model is None:
             known = ", ".join(sorted({m.name for m in self.models.all}))
@@ -279,6 +296,23 @@ class Run:
             self._finished(address, answer)
         text = answer_text(answer.value) if answer.found else prompts.NOTHING_FOUND
         return f"{prompts.partial_child(answer.stop_reason)}\n{text}" if answer.partial else text
+
+    async def _tool(self, parent: Call, name: str, arguments: str) -> str | Failed:
+        """A call of a function of the user's. What it says is shown to models, so no key may be in it."""
+        if self.tools is None or (objection := self.tools.objection(name)):
+            return Failed(objection if self.tools is not None else "NameError: there are no tools")
+        address, kept = self._address(parent), TOOL_CHARS
+        omitted = max(len(arguments) - kept, 0)
+        self.emit(ToolStarted(parent.address, parent.depth + 1, name, arguments[:kept], omitted), address)
+        returned = Returned(error="CancelledError: the call was cancelled")
+        try:
+            returned = await self.tools.call(name, arguments)
+        finally:
+            result, error, printed = map(self.hidden, (returned.result, returned.error, returned.printed))
+            omitted = max(len(result) - kept, 0)
+            ended = ToolFinished(name, result[:kept], omitted, error or None, printed, round(returned.duration_s, 4))
+            self.emit(ended, address)
+        return Failed(error) if error else result
 
     async def _direct(self) -> Answer:
         """One call with the whole text."""

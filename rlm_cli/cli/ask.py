@@ -188,14 +188,19 @@ def _plan(job: Job, view: View, for_real: str) -> int:
 
     async def main() -> str:
         models = prepare.connect_models(job)
-        documents = await prepare.read_documents(job, lambda event, call: None)
+        tools = await prepare.open_tools(job, models)
+        try:
+            documents = await prepare.read_documents(job, lambda event, call: None)
+        finally:
+            if tools is not None:
+                tools.close()
         mode = prepare.choose_mode(job, documents, models.root)
         sandbox = None
         if mode == "rlm":
-            contexts.root_call(job, models, documents)
-            sandbox = prepare.open_sandbox(job)
+            contexts.root_call(job, models, documents, tuple(tools.functions.values()) if tools is not None else ())
+            sandbox = prepare.open_sandbox(job, tools)
         level = f"{sandbox.name} ({sandbox.level})" if sandbox is not None else ""
-        return plan_text(job, models, documents, mode, level, for_real)
+        return plan_text(job, models, documents, mode, level, for_real, tools)
 
     text = asyncio.run(main())
     view.close()

@@ -231,7 +231,10 @@ def _layer(path: Path, table: Mapping[str, Any], origin: str) -> Layer:
             _no_keys_inside(raw, path)
         elif key == "models":
             _check_models(raw, path)
-        layer.values[key] = _parse(key, raw, f"{key} in {path}")
+        value = _parse(key, raw, f"{key} in {path}")
+        if spelling_of(key).files:  # by that file's folder: what lies in the working directory may be anybody's
+            value = tuple(str(path.absolute().parent / Path(name).expanduser()) for name in value)
+        layer.values[key] = value
         layer.origins[key] = origin
     return layer
 

@@ -55,6 +55,11 @@ def show(arguments: list[str], options: dict[str, Any]) -> int:
 def _row(call: CallState) -> str:
     """One call of the tree, with what its own requests used."""
     status = str(call.standing).replace("_", " ") if call.ended is not None else "unfinished"
+    if call.kind == "tool":
+        took = [seconds(call.ended - call.started)] if call.ended is not None else []
+        told = shortened(one_line(call.question), QUESTION_CHARS)
+        why = f"  {one_line(call.detail, 200)}" if call.detail else ""
+        return f"{'  ' * call.depth}{call.address}  {' · '.join(['tool', status, *took])}  {told}{why}"
     parts = [one_line(call.model), status, tokens(call.usage), usd(call.cost)]
     told = f"  “{gist(call.question, QUESTION_CHARS)}”" if call.depth else ""
     return f"{'  ' * call.depth}{call.address}  {' · '.join(p for p in parts if p)}{told}"

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..call import Tool
 from ..errors import SandboxError
 from . import Span, wire
 from .messages import read_ready
@@ -60,6 +61,8 @@ class Confinement:
     cell_timeout: float = 60.0
     repl_memory: int = 1 << 30
     context_memory: int = 256 << 20
+    tools: tuple[Tool, ...] = ()
+    """The user's functions, which a session may ask the host to call."""
 
     @property
     def cpu_s(self) -> int:
@@ -161,6 +164,7 @@ def opening(confinement: Confinement, corpus_fd: int | None, spans: Sequence[Spa
         "repl_memory": confinement.repl_memory,
         "context_memory": confinement.context_memory,
         "cpu_s": confinement.cpu_s,
+        "tools": [[tool.name, tool.signature, tool.doc] for tool in confinement.tools],
     }
     return wire.encode("open", fields)
 

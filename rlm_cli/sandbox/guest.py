@@ -75,6 +75,7 @@ def _be_a_package() -> None:
 
 def _build(link: Link, settings: dict[str, Any]) -> tuple[Any, Any]:
     """The REPL over the corpus, before the lockdown: mapping it opens nothing afterwards."""
+    from rlm_cli.sandbox.outside import Outside
     from rlm_cli.sandbox.repl import Repl
     from rlm_cli.sandbox.subcalls import Subcalls
 
@@ -88,8 +89,10 @@ def _build(link: Link, settings: dict[str, Any]) -> tuple[Any, Any]:
         link.interruptible = running
 
     subcalls = Subcalls(link, documents.lazy, documents.locate, publish)
+    outside = Outside(link, lambda: subcalls.cell, documents.lazy)
     preset = {name: sys.modules[name] for name in PRESET}
-    repl = Repl({**documents.names, **subcalls.names()}, preset, on_code, documents.objection)
+    names = {**documents.names, **subcalls.names(), **outside.names(settings["tools"])}
+    repl = Repl(names, preset, on_code, documents.objection)
     return repl, subcalls
 
 

@@ -188,7 +188,7 @@ class _Session:
         size = sum(map(len, frame.blobs))
         if number in cell.queries or len(cell.queries) >= MAX_QUERIES or cell.bytes + size > wire.MAX_BODY:
             raise wire.Violation("more queries at once than may be")
-        if not cell.subcalls:
+        if not cell.subcalls and query.kind != "tool":  # a function of the user's spends nothing of the run's
             await self._reply(number, [Failed(_NO_SUBCALLS)] * len(query.prompts))
             return
         cell.bytes += size
