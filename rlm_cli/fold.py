@@ -109,7 +109,7 @@ class Folded:
 class CallState:
     """One call. `usage` and `cost` are what its own completions used, not its children's. Times: seconds of the run.
 
-    Of kind `tool`: a call of a function of the user's, `question` as code writes it; it has no model.
+    Of kind `tool`: a call of a function of the user's; `model` is its name, `question` the call as code writes it.
     """
 
     address: str
@@ -219,7 +219,7 @@ class RunState:
                 call.standing = Standing.CODING
             case ToolStarted() as event if stamped.call is not None:
                 chars = len(event.arguments) + event.omitted_chars
-                started = CallStarted(event.parent, event.depth, "tool", "", as_written(event), chars)
+                started = CallStarted(event.parent, event.depth, "tool", event.name, as_written(event), chars)
                 self._start(stamped.call, started, stamped.t)
                 self.calls[stamped.call].standing = Standing.CODING
             case ToolFinished() as event if call is not None:

@@ -46,6 +46,8 @@ EMPTY_REPLIES = 3
 """In a row, to the one request of direct mode, before the model is given up on."""
 TOOL_CHARS = 100_000
 """Characters that the trace keeps of the arguments, and of the result, of a call of a function of the user's."""
+PRINTED_CHARS = 2_000
+"""And of what its code printed: the end of it."""
 RUN_WIDE = frozenset({StopReason.MAX_BUDGET, StopReason.MAX_TOKENS, StopReason.MAX_SUBCALLS, StopReason.TIMEOUT})
 """Limits that a child shares with its parent: where it met one, the parent will too."""
 
@@ -302,16 +304,17 @@ class Run:
         if self.tools is None or (objection := self.tools.objection(name)):
             return Failed(objection if self.tools is not None else "NameError: there are no tools")
         address, kept = self._address(parent), TOOL_CHARS
-        omitted = max(len(arguments) - kept, 0)
-        self.emit(ToolStarted(parent.address, parent.depth + 1, name, arguments[:kept], omitted), address)
+        shown = self.hidden(arguments)
+        omitted = max(len(shown) - kept, 0)
+        self.emit(ToolStarted(parent.address, parent.depth + 1, name, shown[:kept], omitted), address)
         returned = Returned(error="CancelledError: the call was cancelled")
         try:
             returned = await self.tools.call(name, arguments)
         finally:
             result, error, printed = map(self.hidden, (returned.result, returned.error, returned.printed))
             omitted = max(len(result) - kept, 0)
-            ended = ToolFinished(name, result[:kept], omitted, error or None, printed, round(returned.duration_s, 4))
-            self.emit(ended, address)
+            took, printed = round(returned.duration_s, 4), printed[-PRINTED_CHARS:]
+            self.emit(ToolFinished(name, result[:kept], omitted, error or None, printed, took), address)
         return Failed(error) if error else result
 
     async def _direct(self) -> Answer:

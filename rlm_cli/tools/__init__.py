@@ -32,13 +32,12 @@ LOADING_S = 60.0
 """For the user's files to be loaded: some packages take long to import."""
 MOST_CALLS = 10_000
 """Of a run: waiting for a function is not counted as computing, so something else must end a loop around one."""
-SHOWN_PRINTED = 2_000
-"""Characters kept of what one call printed: its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """What came of a call: `result` as JSON, or `error` as `TypeName: message`. `printed`: by the function's code."""
+    """What came of a call: `result` as JSON, or `error` as `TypeName: message`. `printed`: by the function's code, the
+    last 64 KB of it."""
 
     result: str = ""
     error: str = ""
@@ -103,7 +102,7 @@ class Tools:
                 printed = process.printed()
                 if not whole:
                     self._end()
-            return Returned(result, error, printed[-SHOWN_PRINTED:], time.monotonic() - began)
+            return Returned(result, error, printed, time.monotonic() - began)
 
     async def load(self) -> list[list[str]]:
         """Start the process and load the files: [file, name, signature, docstring] of every public function.

@@ -157,7 +157,7 @@ def _folded_line(standing: Standing, folded: Folded, branch: str, kind: str = ""
     glyph, style = MARKS[standing]
     many = f"{folded.first} … {folded.last}" if folded.count > 1 else folded.first
     if kind:
-        return Line(f"{branch}{many}", f"{glyph} {folded.count}", style, kind, "")
+        return Line(f"{branch}{many}", f"{glyph} {folded.count}", style, kind, ", ".join(sorted(folded.models)))
     model = next(iter(folded.models)) if len(folded.models) == 1 else plural(len(folded.models), "model")
     used, cost = tokens(folded.usage), usd(folded.cost)
     return Line(f"{branch}{many}", f"{glyph} {folded.count}", style, model, "", used, cost)
