@@ -96,12 +96,13 @@ class TestFrames:
             ]
         happened += [(9, "0.5", ToolStarted("0", 1, "lookup", '[["acme"], {"limit": 3}]'))]
         happened += [(9, "0.6", ToolStarted("0", 1, "lookup", '[["its beginning onl'))]
-        assert [row.rstrip() for row in rows(stamped(happened), 11, Canvas(100, 30))[1:-1]] == [
-            "├ 0.1        ✓ 1  openai/mini                                                94k→500   $0.0060",
-            "├ 0.2 … 0.3  ✓ 2  tool           lookup",
-            "├ 0.4        ✗ 1  tool           lookup",
-            '├ 0.5        ◐    tool           lookup("acme", limit=3)                                         2s',
-            '└ 0.6        ◐    tool           lookup([["its beginning onl…)                                   2s',
+        shown = rows(stamped(happened), 11, Canvas(100, 30))[1:-1]
+        assert [" ".join(row.split()) for row in shown] == [
+            "├ 0.1 ✓ 1 openai/mini 94k→500 $0.0060",
+            "├ 0.2 … 0.3 ✓ 2 tool lookup",
+            "├ 0.4 ✗ 1 tool lookup",
+            '├ 0.5 ◐ tool lookup("acme", limit=3) 2s',
+            '└ 0.6 ◐ tool lookup([["its beginning onl…) 2s',
         ]
 
     def test_an_unknown_cost_is_said(self) -> None:
