@@ -32,7 +32,7 @@ from rlm_cli.tools.serve import MOST_BYTES
 Write = Callable[[str, str], Path]
 
 SHOP = '''
-import asyncio, functools, os, subprocess, sys, time
+import asyncio, functools, os, subprocess, sys, threading, time
 from datetime import date
 from json import dumps
 
@@ -76,6 +76,9 @@ def flood(megabytes): print("x" * (megabytes << 20))
 def spin(): sum(range(10**11))
 def start():
     return subprocess.Popen(["sleep", "300"]).pid
+def cut_off():
+    threading.Thread(target=time.sleep, args=(100,)).start()
+    os.closerange(3, 200)
 def umlaut(): return "Ä\\ud800"
 def _hidden(): pass
 class Kept: pass
@@ -168,6 +171,7 @@ CALLS: list[tuple[str, list[Any], dict[str, Any], Any]] = [
     ("many", [MOST_BYTES], {}, "ValueError: many returned 16,777,218 bytes of JSON; at most 16,777,216"),
     ("dies", [], {}, "RuntimeError: the tools' process died during the call: it ended itself (exit code 4)"),
     ("so_far", [], {}, []),
+    ("cut_off", [], {}, "RuntimeError: the tools' process died during the call: it was ended by signal 9"),
 ]
 """Name, arguments, the result or how the error begins. What comes after `dies` meets a fresh process."""
 
@@ -480,6 +484,16 @@ def test_the_whole_way(rlm: Rlm, write: Write, shop: Path, tmp_path: Path) -> No
     assert '\n  0.1  tool · complete · 0s  lookup("acme", limit=2)\n' in shown
     assert "\n  0.3  tool · failed · 0s  fails(\"it\")  KeyError: 'it'\n" in shown
     assert processes(shop) == []
+
+
+def test_many_calls_are_counted_in_show(rlm: Rlm, write: Write, shop: Path, tmp_path: Path) -> None:
+    """The first of them are listed; the trace has all."""
+    write("a.txt", "Acme is angry.\n")
+    with ScriptedServer([block("FINAL(sum(cached(n) for n in range(25)))")]) as server:
+        assert ask(rlm, server, "--tool", "shop.py", "Who?", "docs", cwd=tmp_path)[:2] == (0, "325\n")
+    shown = rlm("show").out
+    assert shown.count("  tool · complete · ") == 20
+    assert "\nand 5 more calls of tools, which the trace has\n" in shown
 
 
 def test_verbose_shows_calls(rlm: Rlm, write: Write, shop: Path, tmp_path: Path) -> None:

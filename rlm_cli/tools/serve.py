@@ -190,7 +190,12 @@ def _read(connection: socket.socket, calls: SimpleQueue[tuple[str, str]]) -> Non
             name = json.loads(_exactly(connection, header))["name"]
             calls.put((name, _exactly(connection, body).decode()))
     finally:  # the host is gone
-        os.killpg(os.getpgrp(), signal.SIGKILL)
+        _end()
+
+
+def _end() -> None:
+    """At once, with all that was started here: a thread of the user's code would hold an ordinary exit up."""
+    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes:
@@ -216,4 +221,7 @@ def _flush() -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
+    try:
+        main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
+    finally:
+        _end()
