@@ -28,7 +28,13 @@ from .models import Model
 Emit = Callable[[Event, str | None], None]
 """Puts an event on the run's stream, under the address of the call it belongs to."""
 
-OUTPUT_LIMIT: dict[Purpose, int] = {"iteration": 16_000, "direct": 16_000, "sub": 8_000, "landing": 3_000}
+OUTPUT_LIMIT: dict[Purpose, int] = {
+    "iteration": 16_000,
+    "direct": 16_000,
+    "sub": 8_000,
+    "summary": 2_000,
+    "landing": 3_000,
+}
 """Tokens a reply may have, by purpose, or the model's own maximum. Reservations are computed from it."""
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0

@@ -15,7 +15,8 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import models, read, sandbox
 from . import tools as user_tools
@@ -28,6 +29,9 @@ from .ledger import Limits
 from .models import Model
 from .settings import Settings
 from .tools import Tools
+
+if TYPE_CHECKING:
+    from .earlier import Earlier
 
 _SOMETHING = re.compile(rb"\S")
 CHARS_PER_TOKEN = 3.5
@@ -44,6 +48,10 @@ class Job:
     origins: Mapping[str, str] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     stdin: BinaryIO | None = None
+    earlier: Earlier | None = None
+    """The run that a follow-up question goes on from."""
+    cache: Path | None = None
+    """Where the documents are kept for such questions; None keeps them nowhere."""
     careful: bool = False
     """Somebody relies on the answer unseen (CI, --json): no silent fallback to a model that is none."""
 
@@ -135,7 +143,7 @@ async def open_tools(job: Job, found: Models) -> Tools | None:
     s = job.settings
     if not s.tool:
         return None
-    if s.mode == "direct":
+    if s.mode == "direct" or (job.earlier is not None and job.earlier.mode == "direct"):
         if not job.origins.get("tool", "--tool").startswith("-"):
             return None  # configured for other questions
         raise UsageError(
@@ -150,8 +158,12 @@ async def open_tools(job: Job, found: Models) -> Tools | None:
 async def read_documents(job: Job, emit: Emit, warm_up: Callable[[], None] = lambda: None) -> Documents:
     """Read every source into one corpus. `warm_up` is called once, after the first document: there is something to ask.
 
-    Raises `SourceError` when nothing is readable, or with `strict_input` when something is not.
+    Raises `SourceError` when nothing is readable, or with `strict_input` when something is not; `UsageError` when those
+    of an earlier run are not kept.
     """
+    if job.earlier is not None:
+        warm_up()
+        return await asyncio.to_thread(job.earlier.documents, corpora(job))
     loop = asyncio.get_running_loop()
     stop, warmed = threading.Event(), threading.Event()
     rules = read.Rules(job.settings.globs, job.settings.types, job.settings.unrestricted)
@@ -193,6 +205,11 @@ async def read_documents(job: Job, emit: Emit, warm_up: Callable[[], None] = lam
     return documents
 
 
+def corpora(job: Job) -> Path:
+    """The folder of the kept corpora."""
+    return (job.cache or Path("/nonexistent")) / "corpora"
+
+
 def _require_something(documents: Documents) -> None:
     corpus = documents.corpus
     if any(_SOMETHING.search(corpus.buffer, d.start_byte, d.stop_byte) for d in corpus.documents):
@@ -227,19 +244,25 @@ def choose_mode(job: Job, documents: Documents, root: Model) -> str:
     """`rlm` or `direct`. Raises `UsageError` for a text too long for `--mode direct`, before any call."""
     s = job.settings
     room = root.window - output_limit(root, "direct")
-    tokens = documents.tokens + int(len(job.question) / CHARS_PER_TOKEN)
+    said, mode = job.question, s.mode
+    if job.earlier is not None:
+        mode = job.earlier.mode
+        if s.mode not in ("auto", mode):
+            raise UsageError(f"run {job.earlier.run} was answered with --mode {mode}", hint="leave out --mode")
+        said += "".join(message.content for message in job.earlier.messages[1:])
+    tokens = documents.tokens + int(len(said) / CHARS_PER_TOKEN)
     fits = tokens < room
-    if s.mode == "direct" and not fits:
+    if mode == "direct" and not fits:
         raise UsageError(
             f"the text is too long for --mode direct: about {tokens:,} tokens with the question",
             why=f"{root.name} takes about {max(room, 0):,} beside its reply",
             hint="leave out --mode direct",
         )
-    if s.mode == "auto":
+    if mode == "auto":
         if s.tool:
             return "rlm"
         return "direct" if fits and tokens < s.direct_below else "rlm"
-    return s.mode
+    return mode
 
 
 def open_sandbox(job: Job, tools: Tools | None = None) -> sandbox.Sandbox:
@@ -250,5 +273,5 @@ def open_sandbox(job: Job, tools: Tools | None = None) -> sandbox.Sandbox:
         cell_timeout_s=s.cell_timeout,
         repl_memory=s.repl_memory,
         context_memory=s.context_memory,
-        tools=() if tools is None else tuple(tools.functions.values()),
+        tools=() if tools is None else tools.tools,
     )

@@ -7,16 +7,17 @@ is the object of `--json`; a run that got as far as its first request has a fold
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import __version__, contexts, evidence, models, prepare, trace
+from . import __version__, contexts, evidence, kept, models, prepare, prompts, trace
 from .dispatch import Deadline
 from .errors import LimitReached, RlmError, internal
 from .events import CitationChecked, DocumentsRead, NoticeGiven, RunFinished, RunStarted
@@ -129,12 +130,17 @@ class _Question:
         self.mode = prepare.choose_mode(self.job, self.documents, self.models.root)
         call = None
         if self.mode == "rlm":
-            functions = tuple(self.tools.functions.values()) if self.tools is not None else ()
-            call = contexts.root_call(self.job, self.models, self.documents, functions)
-            self.sandbox = sandbox = prepare.open_sandbox(self.job, self.tools)
-            self.level = await asyncio.to_thread(lambda: sandbox.level)
+            earlier = self.job.earlier
+            first, turns = (earlier.first_question, earlier.turns(self.job.question)) if earlier else ("", ())
+            functions = self.tools.tools if self.tools is not None else ()
+            call = contexts.root_call(self.job, self.models, self.documents, first, turns, functions)
+            self.sandbox = prepare.open_sandbox(self.job, self.tools)
+            self.level = await self.sandbox.prove()
         self._begin()
-        self.run = Run(self.job, self.models, self.documents, self.sandbox, self.stream, deadline, self.tools)
+        self._keep()
+        self.run = Run(
+            self.job, self.models, self.documents, self.sandbox, self.stream, deadline, self.job.earlier, self.tools
+        )
         answer = await self.run.answer(call)
         if answer.partial and (self.job.settings.on_limit == "fail" or not answer.found):
             raise self._stopped(answer.stop_reason)
@@ -183,6 +189,8 @@ class _Question:
                 sandbox=self._sandbox(),
                 version=__version__,
                 settings=self._settings(),
+                folder=str(_working_folder()),
+                continues=self.job.earlier.run if self.job.earlier is not None else "",
             )
         )
         self.stream.emit(self.documents.loaded())
@@ -190,12 +198,24 @@ class _Question:
         for notice in self._notices(lost):
             self.stream.emit(notice)
 
+    def _keep(self) -> None:
+        """Keep the documents for a follow-up question, beside the run."""
+        assert self.documents is not None
+        if self.folder is not None and self.job.cache is not None and self.job.earlier is None:
+            corpus, limit = self.documents.corpus, self.job.settings.corpora_size
+            copy = os.dup(corpus.fd)
+            asyncio.get_running_loop().run_in_executor(
+                None, kept.keep, copy, corpus.sha256, prepare.corpora(self.job), limit
+            )
+
     def _notices(self, lost: str) -> list[NoticeGiven]:
         """What the user should know before anything is sent."""
         assert self.models is not None
         assert self.documents is not None
         found = [NoticeGiven("sink_lost", lost)] if lost else []
         found += [NoticeGiven("input", message) for message in self.documents.manifest.notices]
+        if (earlier := self.job.earlier) is not None:
+            found.append(NoticeGiven("continued", prompts.goes_on(earlier.run, len(earlier.cells))))
         if self.models.root.name == models.OFFLINE:
             how = models.HOW_TO_CHOOSE if self.models.fallback else ""
             found.append(
@@ -277,6 +297,7 @@ class _Question:
             citations=[replace(c, quote=hidden(c.quote)) for c in ending.citations] if answer else [],
             coverage=self._coverage(),
             mode=self.mode,
+            samples=asdict(self.stream.state.samples) if self.stream.state.samples else None,
             usage=ModelUsage(
                 calls=totals.calls,
                 input_tokens=totals.usage.input_tokens,
@@ -328,9 +349,7 @@ class _Question:
 
     def _subcalls(self) -> dict[str, int]:
         below = [
-            call
-            for call in self.stream.state.calls.values()
-            if call.parent is not None and call.ended is not None and call.kind != "tool"
+            call for call in self.stream.state.calls.values() if call.kind in ("llm", "rlm") and call.ended is not None
         ]
         failed = sum(call.standing is Standing.FAILED for call in below)
         return {"ok": len(below) - failed, "failed": failed, "retried": sum(call.retries for call in below)}
@@ -351,6 +370,13 @@ class _Question:
         del values["keys"], values["models"]
         values["option"] = shown_options(values["option"], trace.HIDDEN)
         return {n: {"value": v, "origin": self.job.origins.get(n, "built-in")} for n, v in values.items()}
+
+
+def _working_folder() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:  # it is gone
+        return Path("/")
 
 
 def _in_texts(change: Callable[[str], str], value: Any) -> Any:

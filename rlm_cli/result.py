@@ -43,11 +43,13 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a call hands over. `value` None: the documents do not answer. `partial`: a limit cut the work short."""
+    """What a call hands over. `value` None: the documents do not answer. `partial`: a limit cut the work short, `why`
+    says which in words."""
 
     value: Any
     quotes: tuple[Quote, ...] = ()
     stop_reason: StopReason = StopReason.FINAL
+    why: str = field(default="", compare=False)
 
     @property
     def partial(self) -> bool:
@@ -122,6 +124,8 @@ class Result:
     citations: list[Citation] = field(default_factory=list)
     coverage: dict[str, Any] | None = None
     mode: str = "auto"
+    samples: dict[str, Any] | None = None
+    """How independent trajectories compare (`events.SamplesCompared`), None where there was one."""
     usage: ModelUsage = field(default_factory=ModelUsage)
     cost_known: bool = True
     cost_estimated_usd: float = 0.0
@@ -164,7 +168,7 @@ class Result:
             "citations": [citation.to_json() for citation in self.citations],
             "coverage": self.coverage,
             "mode": self.mode,
-            "samples": None,
+            "samples": self.samples,
             "usage": usage,
             "subcalls": self.subcalls,
             "limits": self.limits,

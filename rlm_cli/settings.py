@@ -89,6 +89,9 @@ class Settings:
     tool: tuple[str, ...] = setting((), "list", "--tool", metavar="FILE.py", group="Strategy", files=True)
     """Let code in the REPL call the public functions of FILE.py. They run outside the sandbox, with your rights. Repeatable."""
 
+    samples: int = setting(1, "int", "--samples", metavar="N", group="Strategy", minimum=1)
+    """Answer N times independently and hand over what most of them say."""
+
     # Limits
     max_budget: float | None = setting(1.0, "usd", "-b", "--max-budget", metavar="USD", group="Limits", common=True, project="lower", none=True, minimum=0)
     """Spend at most USD on the whole run; none for no cap."""
@@ -110,6 +113,10 @@ class Settings:
     # Run
     dry_run: bool = setting(False, "flag", "-n", "--dry-run", group="Run", common=True, configurable=False)
     """Show the plan: files, models, cost at most. Sends nothing."""
+    follow_up: bool = setting(False, "flag", "-c", "--continue", group="Run", common=True, configurable=False)
+    """Go on from the last run with a new question: its documents, its variables, what was said."""
+    run: str | None = setting(None, "text", "--run", metavar="RUN", group="Run", configurable=False)
+    """With --continue: go on from RUN, the start of an id in rlm runs."""
     sandbox: str = setting("auto", "choice", "--sandbox", choices=("auto", "process", "soft", "none"), metavar="NAME", group="Run")
     """Where the model's code runs: process is enforced by the kernel; soft and none are not and must be asked for. auto is process."""
     no_save: bool = setting(False, "flag", "--no-save", group="Run")
@@ -152,6 +159,8 @@ class Settings:
     """Up to this size `context` is a plain str in the REPL, above it a lazy text."""
     direct_below: int = setting(12_000, "int", minimum=0)
     """Estimated tokens below which mode auto asks once with the whole text."""
+    corpora_size: int = setting(2 << 30, "size", minimum=0)
+    """Disk space for the documents of past runs, for follow-up questions; half of it for one corpus at most."""
     subcall_models: tuple[str, ...] = setting((), "list")
     """Further models that code in the REPL may name in llm_query(model=…)."""
     keys: dict[str, Any] = setting({}, "table")

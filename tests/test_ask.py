@@ -312,6 +312,65 @@ def test_a_failed_subcall_raises_in_the_repl(rlm: Rlm, write: Write, tmp_path: P
     assert result["subcalls"] == {"ok": 1, "failed": 1, "retried": 0}
 
 
+def test_an_identical_prompt_is_asked_once(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """In one batch, in a later one, with a slice as context: one request, counted once; a failed one is asked again."""
+    write("a.txt", ACME)
+    code_ = (
+        "first = llm_query_batched(['a', 'b', 'a', 'a'])\nagain = [llm_query('b'), llm_query('who?', context[:40])]\n"
+        "again.append(llm_query('who?', context[0:40]))\n"
+        "for n in range(2):\n    try:\n        llm_query('bad')\n    except SubcallError:\n        pass\n"
+        "FINAL(first + again)"
+    )
+    asked: list[str] = []
+
+    def sub(prompt: str) -> str | Reply:
+        asked.append(prompt)
+        return Reply("no", status=400) if prompt == "bad" else f"{prompt[-4:]} {len(asked)}"
+
+    with ScriptedServer(script(block(code_), sub=sub)) as server:
+        _, out, err = ask(rlm, server, "--mode", "rlm", "-j", "1", "--json", "Q?", "docs", cwd=tmp_path)
+    result = result_of(out)
+    assert json.loads(result["answer"]) == ["a 1", "b 2", "a 1", "a 1", "b 2", "who? 3", "who? 3"], err
+    assert (len(asked), result["subcalls"]) == (5, {"ok": 3, "failed": 2, "retried": 0})
+
+
+def test_asking_again_pays_for_what_failed(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """Three of two hundred fail: 197 results are on the exception, and the same batch again costs three requests."""
+    write("a.txt", ACME)
+    code_ = (
+        "prompts = [f'part {n}' for n in range(200)]\n"
+        "try:\n    llm_query_batched(prompts)\nexcept SubcallError as error:\n"
+        "    came = [r for r in error.results if isinstance(r, str)]\n    print(str(error)[:60])\n"
+        "FINAL([len(came), len(_results), len(llm_query_batched(prompts))])"
+    )
+    failed: set[str] = set()
+
+    def sub(prompt: str) -> str | Reply:
+        if prompt in ("part 7", "part 77", "part 177") and prompt not in failed:
+            failed.add(prompt)
+            return Reply("no", status=400)
+        return "fine"
+
+    with ScriptedServer(script(block(code_), sub=sub)) as server:
+        _, out, err = ask(rlm, server, "--mode", "rlm", "--max-subcalls", "203", "--json", "Q?", "docs", cwd=tmp_path)
+    result = result_of(out)
+    assert json.loads(result["answer"]) == [197, 200, 200], err
+    assert (len(server.requests), result["status"]) == (1 + 200 + 3, "complete")
+
+
+def test_many_thin_prompts_draw_one_advice(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """More than fifty small prompts: the model hears once, in numbers, what one prompt may have."""
+    write("a.txt", ACME)
+    batch = "x = llm_query_batched([f'{n} of {size}' for n in range(60)])\nprint(len(x))"
+    replies = script(block("size = 1\n" + batch), block("size = 2\n" + batch), block("FINAL('done')"))
+    with ScriptedServer(replies) as server:
+        code, _, err = ask(rlm, server, "--mode", "rlm", "Q?", "docs", cwd=tmp_path)
+    assert code == 0, err
+    heard = [request.prompt for request in server.requests if is_root(request.body)]
+    assert re.search(r"That batch had 60 prompts of 7 characters \(median\). One prompt may have \d+,000:", heard[1])
+    assert "That batch had" not in heard[2]
+
+
 def test_recursion_gives_children_a_repl_of_their_own(rlm: Rlm, write: Write, tmp_path: Path) -> None:
     """rlm_query at --max-depth 2: the child sees its slice only, and fan-out with one slot does not deadlock."""
     write("a.txt", ACME)
@@ -334,6 +393,39 @@ def test_recursion_gives_children_a_repl_of_their_own(rlm: Rlm, write: Write, tm
     starts = [json.loads(line) for line in Path(result["trace"]).read_text().splitlines()]
     calls = {(e["call"], e["kind"]) for e in starts if e["type"] == "call.started"}
     assert calls == {("0", "root"), ("0.1", "rlm"), ("0.2", "rlm"), ("0.1.1", "llm"), ("0.2.1", "llm")}
+
+
+def test_three_levels_of_five_end_in_order(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """--max-depth 3: a root, five children, twenty-five grandchildren with a REPL each, their sub-calls, one budget; the
+    tree is whole and every call is closed before its parent."""
+    write("a.txt", ACME)
+
+    def answer(request: dict[str, Any]) -> str:
+        if not is_root(request):
+            return "1"
+        asked = re.findall(r'original query: "(.*?)"', str(request["messages"][1]["content"]))[-1]
+        below = {"Q?": "rlm", "level 1": "rlm", "level 2": "llm"}[asked.partition(":")[0]]
+        level = 1 if asked == "Q?" else 2
+        return block(
+            f"said = {below}_query_batched([f'level {level}: {{n}} of {asked.replace(':', '')}' for n in range(5)])\n"
+            "FINAL(sum(int(n) for n in said))"
+        )
+
+    with ScriptedServer(answer) as server:
+        code, out, err = ask(rlm, server, "--mode", "rlm", "--max-depth", "3", "--json", "Q?", "docs", cwd=tmp_path)
+    result = result_of(out)
+    assert (code, result["answer"], result["status"]) == (0, "125", "complete"), err
+    assert result["subcalls"] == {"ok": 5 + 25 + 125, "failed": 0, "retried": 0}
+    events = [json.loads(line) for line in Path(result["trace"]).read_text(encoding="utf-8").splitlines()]
+    started = {e["call"]: e for e in events if e["type"] == "call.started"}
+    ended = {e["call"]: e["seq"] for e in events if e["type"] == "call.finished"}
+    assert started.keys() == ended.keys()
+    assert sorted(c.count(".") for c in started) == [0] + [1] * 5 + [2] * 25 + [3] * 125
+    for address, event in started.items():
+        assert event["depth"] == address.count(".")
+        assert event["parent"] is None or (
+            ended[address] < ended[event["parent"]] and address.startswith(event["parent"])
+        )
 
 
 def test_many_children_share_what_there_is_to_open(rlm: Rlm, write: Write, tmp_path: Path) -> None:
@@ -409,7 +501,8 @@ def test_limits_land_with_a_partial_answer(
             return "seen " * 200
         if "The work ends here" in str(request["messages"][-1]["content"]):
             return block('FINAL("Part [1]", quotes=["thirty days"])')
-        return block("x = llm_query('a')\ny = llm_query('b')\nprint(x, y)")
+        n = len(request["messages"])
+        return block(f"x = llm_query('a{n}')\ny = llm_query('b{n}')\nprint(x, y)")
 
     for on_limit in ("answer", "fail"):
         with ScriptedServer(answer) as server:

@@ -507,6 +507,29 @@ def test_verbose_shows_calls(rlm: Rlm, write: Write, shop: Path, tmp_path: Path)
     assert '0.2 lookup("acme")\n' in err
 
 
+def test_nothing_is_called_twice_for_a_state_that_is_rebuilt(
+    rlm: Rlm, write: Write, shop: Path, tmp_path: Path
+) -> None:
+    """A REPL that died, and a follow-up question, get what the tools said then; each call was made once."""
+    write("a.txt", "Acme is angry.\n")
+    (tmp_path / "t.py").write_text(
+        "def note(what):\n    with open('notes', 'a') as notes: notes.write(what)\n    return what * 2\n"
+        "def big(): return 'x' * 200_000\n"
+    )
+    replies: list[Reply | str] = [
+        block("kept = [note('a'), note('b'), note('a')]\nlong = len(big())"),
+        block("import os\nos._exit(1)"),
+        block("FINAL(','.join(kept))"),
+        block("FINAL(','.join(kept) + note('c'))"),
+    ]
+    with ScriptedServer(replies) as server:
+        words = ("--sandbox", "none", "--tool", "t.py")
+        assert ask(rlm, server, *words, "Who?", "docs", cwd=tmp_path)[:2] == (0, "aa,bb,aa\n")
+        code, out, err = ask(rlm, server, *words, "-c", "And who?", cwd=tmp_path)
+    assert (code, out) == (0, "aa,bb,aacc\n"), err
+    assert (tmp_path / "notes").read_text() == "abac"
+
+
 def test_children_have_the_tools(rlm: Rlm, write: Write, shop: Path, tmp_path: Path) -> None:
     """A call with a REPL of its own is told of them and can call them."""
     write("a.txt", "Acme is angry.\n")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..prepare import Documents, Job, Models
+from ..prompts import goes_on
 from ..tools import Tools
 from ..views.figures import count, plural, usd
 from ..views.lines import listed
@@ -25,6 +26,8 @@ def plan_text(
     lines += [
         f"excluded {number:,} by {one_line(rule)}" for rule, number in sorted(documents.manifest.excluded.items())
     ]
+    if job.earlier is not None:
+        lines += [goes_on(job.earlier.run, len(job.earlier.cells)), *documents.manifest.notices]
     lines.append(_setup(job, models, mode, level))
     if tools is not None:
         lines.append(f"tools  {one_line(tools.listed(), 2_000)}: outside the sandbox, with your rights")

@@ -1,8 +1,9 @@
 """The place where a model's code runs: one protocol, and the table of names.
 
-host.py (sessions) → child.py (a process), messages.py (what it may say), wire.py (frames) on this side; on the other
-guest.py → harden.py, link.py, late.py, repl.py, printed.py, values.py, subcalls.py, outside.py, which run in the child
-and are standard-library-only. Both sides share `wire.py`.
+On this side host.py (a REPL) → session.py (one guest and its frames), replay.py (what it is rebuilt from) → child.py
+(its process), messages.py (what it may say), longtexts.py, wire.py. On the other guest.py → zygote.py (forks),
+harden.py, link.py, late.py, repl.py, printed.py, values.py, subcalls.py, outside.py, which run there and are
+standard-library-only.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ class Span:
     stop: int
 
 
-Context = str | Span | tuple["str | Span", ...]
-"""What code passed as `context=`: text, a slice of the corpus by its offsets, or a list of either."""
+Context = str | Span | Corpus | tuple["str | Span | Corpus", ...]
+"""What code passed as `context=`: text, a slice of the corpus by its offsets, or a list of those. A text too long to
+be held in memory is a corpus of one document; it is closed when the query is answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,12 @@ class Sandbox(Protocol):
 
     @property
     def level(self) -> str:
-        """What is proved of it; raises `SandboxError` below what its name promises."""
+        """What is proved of it; raises `SandboxError` below what its name promises. May block while it is found out."""
+        ...
+
+    async def prove(self) -> str:
+        """`level`, found out without blocking the event loop. Processes are started by this very thread: the kernel
+        takes who started a process, by thread, for its parent."""
         ...
 
     async def open(self, corpus: Corpus, spans: Sequence[Span] | None, ask: Ask) -> Repl:

@@ -61,6 +61,11 @@ class Tools:
         self._calls = 0
         self._closed = False
 
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """What models are told of."""
+        return tuple(self.functions.values())
+
     def listed(self) -> str:
         """`lookup, price (orders.py)`, for people."""
         return "; ".join(f"{', '.join(names)} ({file})" for file, names in self.files.items())

@@ -13,6 +13,7 @@ from ..events import (
     DocumentsRead,
     LimitHit,
     NoticeGiven,
+    SamplesCompared,
     Stamped,
     ToolFinished,
     ToolStarted,
@@ -51,6 +52,16 @@ def limit_line(hit: LimitHit) -> str:
     """`rlm: limit reached: max_subcalls (200)`"""
     most = {"max_budget": usd(hit.max), "timeout": seconds(hit.max)}.get(hit.limit, f"{hit.max:,.0f}")
     return f"rlm: limit reached: {one_line(hit.limit)}" + (f" ({most})" if hit.max else "")
+
+
+def samples_line(compared: SamplesCompared) -> str:
+    """`rlm: 3 of 5 answers agree (0.1, 0.3, 0.4); 0.3 is handed over`"""
+    agreeing = next((group for group in compared.groups if compared.chosen in group), ())
+    few = "; the others were not needed" if compared.answered < compared.asked else ""
+    return (
+        f"rlm: {compared.agreeing} of {plural(compared.asked, 'answer')} agree ({', '.join(agreeing)});"
+        f" {compared.chosen} is handed over{few}"
+    )
 
 
 def listed(document: Document) -> str:
