@@ -1,7 +1,7 @@
 """The run that a follow-up question goes on from, read back from its trace: what was said, what ran, what was found.
 
     history      the messages of its last request, word for word (a provider that cached them charges less), its reply
-    state        its cells run again in a fresh REPL, sub-calls and tools answered from the journal: nothing is done twice
+    state        its cells run again in a fresh REPL, what they asked answered from the journal: nothing is done twice
     documents    the corpus it had, kept under its hash; files that have changed since are said
 
 A run that was itself a follow-up goes on from another one, whose cells come first.
