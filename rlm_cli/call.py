@@ -99,6 +99,16 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """A function of the user's own that code in the REPL may call. `signature` as Python writes it, from `(` on; `doc`:
+    its docstring, possibly empty."""
+
+    name: str
+    signature: str
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One call with a REPL: the root's or a child's. Root call and sub-call are the same value.
 
@@ -130,6 +140,7 @@ class Call:
     """What its answer must satisfy."""
     strict: bool = False
     """Its answer must have a quote."""
+    tools: tuple[Tool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

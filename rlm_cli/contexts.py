@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, closing
 
 from . import prompts
 from .builder import CorpusBuilder
-from .call import Call, Entry, Preview, Turn
+from .call import Call, Entry, Preview, Tool, Turn
 from .corpus import WINDOW, Corpus
 from .dispatch import output_limit
 from .errors import UsageError
@@ -47,7 +47,14 @@ LARGEST_FINGERPRINTED = 4 << 20
 """Characters; no model takes more."""
 
 
-def root_call(job: Job, models: Models, documents: Documents, first: str = "", earlier: tuple[Turn, ...] = ()) -> Call:
+def root_call(
+    job: Job,
+    models: Models,
+    documents: Documents,
+    first: str = "",
+    earlier: tuple[Turn, ...] = (),
+    tools: tuple[Tool, ...] = (),
+) -> Call:
     """The root's call; `first` is the question that its first message holds, where it goes on from `earlier` turns.
 
     Raises `UsageError` where its model cannot even take the first message.
@@ -69,6 +76,7 @@ def root_call(job: Job, models: Models, documents: Documents, first: str = "", e
         earlier=earlier,
         schema=job.schema,
         strict=s.strict,
+        tools=tools,
     )
     if lack := prompts.lacking(call):
         asked = len(job.question.encode()) + len(job.schema.text.encode() if job.schema else "")

@@ -1,7 +1,7 @@
 """The run that a follow-up question goes on from, read back from its trace: what was said, what ran, what was found.
 
     history      the messages of its last request, word for word (a provider that cached them charges less), its reply
-    state        its cells run again in a fresh REPL, their sub-calls answered from the journal: nothing is paid twice
+    state        its cells run again in a fresh REPL, what they asked answered from the journal: nothing is done twice
     documents    the corpus it had, kept under its hash; files that have changed since are said
 
 A run that was itself a follow-up goes on from another one, whose cells come first.
@@ -31,6 +31,8 @@ from .events import (
     RunFinished,
     RunStarted,
     Stamped,
+    ToolFinished,
+    ToolStarted,
 )
 from .prepare import Documents
 from .read import Manifest, Skipped
@@ -68,7 +70,7 @@ class Earlier:
     answer: str
     cells: list[Cell] = field(default_factory=list)
     answers: dict[str, list[str | Failed]] = field(default_factory=dict)
-    """Fingerprint of a sub-call → its results, in the order they were asked for."""
+    """Fingerprint of a sub-call, or a call of a tool → its results, in the order they were asked for."""
     skipped: tuple[dict[str, str], ...] = ()
     excluded: dict[str, int] = field(default_factory=dict)
 
@@ -127,13 +129,15 @@ class Recorded:
 
     async def ask(self, query: Query) -> list[str | Failed]:
         """What was answered then; the same again and again where it was asked more often now."""
+        if query.kind == "tool":
+            return [self._one(_tool_key(query.model or "", query.prompts[0]))]
         return [
-            self._one(contexts.fingerprint(self._corpus, f"{query.kind} {query.schema or ''}", prompt, context))
+            self._one(contexts.fingerprint(self._corpus, f"{query.kind} {query.schema or ''}", prompt, context).hex())
             for prompt, context in zip(query.prompts, query.contexts, strict=True)
         ]
 
-    def _one(self, key: bytes) -> str | Failed:
-        results = self._left.get(key.hex())
+    def _one(self, key: str) -> str | Failed:
+        results = self._left.get(key)
         if not results:
             return Failed("this was not asked in the earlier run, and is not asked again now")
         return results.popleft() if len(results) > 1 else results[0]
@@ -185,9 +189,17 @@ def _load(state: Path, folder: Path, chain: int) -> Earlier:
     return earlier
 
 
+_CUT = "the trace of the earlier run does not hold it whole"
+
+
+def _tool_key(name: str, arguments: str) -> str:
+    return f"tool {name} {arguments}"
+
+
 def _collect(stamped: Sequence[Stamped], root: str, earlier: Earlier) -> None:
-    """The cells of the root and the results of its own sub-calls, in order."""
+    """The cells of the root and the results of its own sub-calls and tools, in order."""
     keys: dict[str, str] = {}
+    tools: dict[str, tuple[str, int]] = {}
     answers = defaultdict(list, earlier.answers)
     code = ""
     for one in stamped:
@@ -199,6 +211,15 @@ def _collect(stamped: Sequence[Stamped], root: str, earlier: Earlier) -> None:
             case CallStarted() as call if call.parent == root and call.key and one.call is not None:
                 keys[one.call] = call.key
                 answers[call.key].append(Failed("it was not answered"))
+            case ToolStarted() as tool if tool.parent == root and one.call is not None:
+                key = _tool_key(tool.name, tool.arguments)
+                tools[one.call] = key, len(answers[key])
+                answers[key].append(Failed("it was not answered"))
+            case ToolFinished() as tool if one.call in tools:
+                key, place = tools[one.call]
+                answers[key][place] = Failed(tool.error) if tool.error else tool.result
+                if tool.omitted_chars:
+                    answers[key][place] = Failed(_CUT)
             case CallFinished() as call if one.call in keys:
                 results = answers[keys[one.call]]
                 results[-1] = Failed(call.answer) if call.status == "failed" else call.answer

@@ -157,6 +157,37 @@ class CodeFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolStarted:
+    """Code calls a function of the user's; it may wait for those before it. Its envelope has an address of its own."""
+
+    type: ClassVar[str] = "tool.started"
+    parent: str
+    depth: int
+    name: str
+    arguments: str
+    """JSON, [[…], {…}]: by position, by name. Its beginning, where it is very long."""
+    omitted_chars: int = 0
+    """Of the arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished:
+    """That call has ended: with a result, or with `error` (`TypeName: message`).
+
+    `printed`: the end of what the function's code printed; `duration_s` without the wait for other calls.
+    """
+
+    type: ClassVar[str] = "tool.finished"
+    name: str
+    result: str
+    """JSON, or empty. Its beginning, where it is very long."""
+    omitted_chars: int
+    error: str | None
+    printed: str
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class NoticeGiven:
     """Something the user should know. `code`: a stable word for programs; `message`: one line."""
 
@@ -244,6 +275,8 @@ Event = (
     | CompletionFinished
     | CodeStarted
     | CodeFinished
+    | ToolStarted
+    | ToolFinished
     | NoticeGiven
     | LimitHit
     | CallFinished

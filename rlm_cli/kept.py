@@ -22,7 +22,7 @@ LARGEST_SHARE = 2
 def keep(descriptor: int, folder: Path, limit: int, secrets: Iterable[str] = ()) -> bool:
     """Keep a copy of the corpus behind `descriptor`, which is closed; `limit`: bytes for all of them together.
 
-    False where it is too large, cannot be written, or holds one of `secrets`: a document may, and keys are kept nowhere.
+    False where it is too large, cannot be written, or holds one of `secrets`: keys are kept nowhere.
     """
     try:
         with closing(Corpus(descriptor)) as corpus:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import models, read, sandbox
 from . import schema as schemas
+from . import tools as user_tools
 from .builder import CorpusBuilder, Unwritable
 from .corpus import Corpus
 from .dispatch import Emit, output_limit
@@ -30,6 +31,7 @@ from .ledger import Limits
 from .models import Model
 from .schema import YES_NO, Schema
 from .settings import Settings
+from .tools import Tools
 
 if TYPE_CHECKING:
     from .earlier import Earlier
@@ -162,6 +164,26 @@ def connect_models(job: Job) -> Models:
     return Models(root, sub, others, choice.fallback)
 
 
+async def open_tools(job: Job, found: Models) -> Tools | None:
+    """The user's own functions, loaded; None when there are none to call.
+
+    Raises `UsageError` where nothing could call them, `ConfigError` for a file that cannot be used.
+    """
+    s = job.settings
+    if not s.tool:
+        return None
+    if s.mode == "direct" or (job.earlier is not None and job.earlier.mode == "direct"):
+        if not job.origins.get("tool", "--tool").startswith("-"):
+            return None  # configured for other questions
+        raise UsageError(
+            "--tool is of no use in --mode direct",
+            why="no code runs there that could call a function",
+            hint="leave one of them out",
+        )
+    environ = models.without_keys(job.environ, found.all)
+    return await user_tools.open_tools(s.tool, environ=environ, timeout_s=s.tool_timeout, reserved=sandbox.OWN_NAMES)
+
+
 async def read_documents(job: Job, emit: Emit, warm_up: Callable[[], None] = lambda: None) -> Documents:
     """Read every source into one corpus. `warm_up` is called once, after the first document: there is something to ask.
 
@@ -266,13 +288,19 @@ def choose_mode(job: Job, documents: Documents, root: Model) -> str:
             hint="leave out --mode direct",
         )
     if mode == "auto":
+        if s.tool:
+            return "rlm"
         return "direct" if fits and tokens < s.direct_below else "rlm"
     return mode
 
 
-def open_sandbox(job: Job) -> sandbox.Sandbox:
+def open_sandbox(job: Job, tools: Tools | None = None) -> sandbox.Sandbox:
     """The place where code will run; raises `SandboxError` below a level the kernel enforces, unless asked for."""
     s = job.settings
     return sandbox.open_sandbox(
-        s.sandbox, cell_timeout_s=s.cell_timeout, repl_memory=s.repl_memory, context_memory=s.context_memory
+        s.sandbox,
+        cell_timeout_s=s.cell_timeout,
+        repl_memory=s.repl_memory,
+        context_memory=s.context_memory,
+        tools=() if tools is None else tools.tools,
     )

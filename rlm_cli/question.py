@@ -29,6 +29,7 @@ from .run import Run
 from .sandbox import Sandbox
 from .settings import shown_options
 from .stream import Reader, Stream
+from .tools import Tools
 
 KERNEL_ENFORCED = ("linux-strict", "macos-seatbelt")
 LOCATING_S = 30.0
@@ -75,6 +76,7 @@ class _Question:
         self.models: Models | None = None
         self.documents: Documents | None = None
         self.sandbox: Sandbox | None = None
+        self.tools: Tools | None = None
         self.level: str | None = None
         self.run: Run | None = None
 
@@ -114,6 +116,7 @@ class _Question:
             async with asyncio.timeout(deadline.left(landing=False)) as reading:
                 # The command of a key may take a while.
                 self.models = await asyncio.to_thread(prepare.connect_models, self.job)
+                self.tools = await prepare.open_tools(self.job, self.models)
                 warm_up = models.warm_up_for(self.models.all)
                 self.documents = await prepare.read_documents(self.job, self.stream.emit, warm_up)
         except TimeoutError:
@@ -129,12 +132,15 @@ class _Question:
         if self.mode == "rlm":
             earlier = self.job.earlier
             first, turns = (earlier.first_question, earlier.turns(self.job.question)) if earlier else ("", ())
-            call = contexts.root_call(self.job, self.models, self.documents, first, turns)
-            self.sandbox = prepare.open_sandbox(self.job)
+            functions = self.tools.tools if self.tools is not None else ()
+            call = contexts.root_call(self.job, self.models, self.documents, first, turns, functions)
+            self.sandbox = prepare.open_sandbox(self.job, self.tools)
             self.level = await self.sandbox.prove()
         self._begin()
         self._keep()
-        self.run = Run(self.job, self.models, self.documents, self.sandbox, self.stream, deadline, self.job.earlier)
+        self.run = Run(
+            self.job, self.models, self.documents, self.sandbox, self.stream, deadline, self.job.earlier, self.tools
+        )
         answer = await self.run.answer(call)
         if answer.partial and not answer.problem and (self.job.settings.on_limit == "fail" or not answer.found):
             raise self._stopped(answer.stop_reason)
@@ -246,6 +252,9 @@ class _Question:
         if self.level is not None and self.level not in KERNEL_ENFORCED:
             told = f"sandbox {self.level}: code of the model runs without the kernel's walls"
             found.append(NoticeGiven("sandbox_weak", told))
+        if self.tools is not None:
+            told = f"tools run outside the sandbox, with your rights: {self.tools.listed()}"
+            found.append(NoticeGiven("tools_outside", told))
         return found
 
     async def _located(self, answer: Answer) -> tuple[Citation, ...]:
@@ -277,6 +286,8 @@ class _Question:
         return tuple(citations)
 
     async def _close(self) -> None:
+        if self.tools is not None:
+            self.tools.close()
         if self.run is not None:
             await self.run.seen.close()
         if self.sandbox is not None:

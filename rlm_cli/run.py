@@ -23,7 +23,16 @@ from .corpus import Corpus
 from .dispatch import OUT_OF_TIME, Deadline, Dispatch
 from .earlier import Earlier, Recorded
 from .errors import ConfigError, ModelError, RlmError, UsageError
-from .events import CallFinished, CallStarted, CodeFinished, CodeStarted, IterationStarted, NoticeGiven
+from .events import (
+    CallFinished,
+    CallStarted,
+    CodeFinished,
+    CodeStarted,
+    IterationStarted,
+    NoticeGiven,
+    ToolFinished,
+    ToolStarted,
+)
 from .evidence import Coverage
 from .ledger import Ledger, Refusal, StopReason
 from .models import Model
@@ -35,11 +44,16 @@ from .schema import Checked, Schema, parse_repl
 from .seen import Seen
 from .stream import Stream
 from .structured import ask_for, judge
+from .tools import Returned, Tools
 
 USED_STEPS = (0.9, 0.75, 0.5)
 """Shares of the budget at which the root is told how much is used."""
 EMPTY_REPLIES = 3
 """In a row, to the one request of direct mode, before the model is given up on."""
+TOOL_CHARS = 100_000
+"""Characters that the trace keeps of the arguments, and of the result, of a call of a function of the user's."""
+PRINTED_CHARS = 2_000
+"""And of what its code printed: the end of it."""
 RUN_WIDE = frozenset({StopReason.MAX_BUDGET, StopReason.MAX_TOKENS, StopReason.MAX_SUBCALLS, StopReason.TIMEOUT})
 """Limits that a child shares with its parent: where it met one, the parent will too."""
 
@@ -77,6 +91,7 @@ class Run:
         stream: Stream,
         deadline: Deadline,
         earlier: Earlier | None = None,
+        tools: Tools | None = None,
     ) -> None:
         """`earlier`: the run that a follow-up question goes on from."""
         self.job = job
@@ -84,6 +99,8 @@ class Run:
         self.documents = documents
         self.sandbox = sandbox
         self.earlier = earlier
+        self.tools = tools
+        self.hidden = stream.trace.scrubbed
         self.emit = stream.emit
         self.state = stream.state
         self.ledger = Ledger(job.limits)
@@ -282,6 +299,8 @@ class Run:
         assert self._fatal is not None
         if self._fatal.done():
             return [Failed("the run is ending")] * len(query.prompts)
+        if query.kind == "tool":
+            return [await self._tool(parent, query.model or "", query.prompts[0])]
         model = self.models.named(query.model)
         if model is None:
             known = ", ".join(sorted({m.name for m in self.models.all}))
@@ -427,6 +446,24 @@ class Run:
                 text = f"{prompts.partial_child(answer.stop_reason)}\n{text}"
             self._close_call(address, _status(answer), text)
         return text
+
+    async def _tool(self, parent: Call, name: str, arguments: str) -> str | Failed:
+        """A call of a function of the user's. What it says is shown to models, so no key may be in it."""
+        if self.tools is None or (objection := self.tools.objection(name)):
+            return Failed(objection if self.tools is not None else "NameError: there are no tools")
+        address, kept = self._address(parent), TOOL_CHARS
+        shown = self.hidden(arguments)
+        omitted = max(len(shown) - kept, 0)
+        self.emit(ToolStarted(parent.address, parent.depth + 1, name, shown[:kept], omitted), address)
+        returned = Returned(error="CancelledError: the call was cancelled")
+        try:
+            returned = await self.tools.call(name, arguments)
+        finally:
+            result, error, printed = map(self.hidden, (returned.result, returned.error, returned.printed))
+            omitted = max(len(result) - kept, 0)
+            took, printed = round(returned.duration_s, 4), printed[-PRINTED_CHARS:]
+            self.emit(ToolFinished(name, result[:kept], omitted, error or None, printed, took), address)
+        return Failed(error) if error else result
 
     async def _direct(self, address: str) -> Answer:
         """One request with the whole text, answered in words; an empty reply is no answer, and asked for again."""

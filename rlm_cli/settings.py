@@ -39,6 +39,12 @@ class Spelling:
     none: bool = False
     """The word `none` is allowed and means no limit."""
     minimum: float | None = None
+    files: bool = False
+    """The values of a list are files."""
+
+    @property
+    def names_files(self) -> bool:
+        return self.kind == "path" or self.files
 
 
 def setting(default: Any, kind: Kind, *flags: str, **spelling: Any) -> Any:
@@ -80,6 +86,8 @@ class Settings:
     # Strategy
     mode: str = setting("auto", "choice", "--mode", choices=("auto", "rlm", "direct"), metavar="MODE", group="Strategy")
     """rlm works in the REPL, direct asks once with the whole text, auto takes direct for short texts and says so."""
+    tool: tuple[str, ...] = setting((), "list", "--tool", metavar="FILE.py", group="Strategy", files=True)
+    """Let code in the REPL call the public functions of FILE.py. They run outside the sandbox, with your rights. Repeatable."""
 
     samples: int = setting(1, "int", "--samples", metavar="N", group="Strategy", minimum=1)
     """Answer N times independently and hand over what most of them say."""
@@ -149,6 +157,8 @@ class Settings:
     """Seconds for one request to a model."""
     cell_timeout: float = setting(60.0, "duration", project="lower", minimum=0)
     """Seconds of computing for one piece of code; waiting for sub-calls does not count."""
+    tool_timeout: float = setting(60.0, "duration", project="lower", minimum=0)
+    """Seconds for one call of a function of --tool; its process is ended then, and a fresh one started for the next."""
     repl_memory: int = setting(1 << 30, "size", project="lower", minimum=64 << 20)
     """Memory of one REPL beside the corpus."""
     context_memory: int = setting(256 << 20, "size", minimum=0)

@@ -60,6 +60,8 @@ CARRIED = {
     },
     "code.started": {"code"},
     "code.finished": {"stdout", "omitted_chars", "error", "final", "duration_s"},
+    "tool.started": {"parent", "depth", "name", "arguments", "omitted_chars"},
+    "tool.finished": {"name", "result", "omitted_chars", "error", "printed", "duration_s"},
     "notice": {"code", "message"},
     "limit.reached": {"limit", "value", "max"},
     "call.finished": {"status", "answer", "usage"},
@@ -181,12 +183,13 @@ def test_every_event_and_every_notice(rlm: Rlm, write: Write, tmp_path: Path) ->
     write("a.txt", ACME)
     replies = script(
         block("import os\nos._exit(1)"),
-        block("print(llm_query('cut me', context[:300]))\nllm_query('one too many')"),
+        block("print(twice('a tool'), llm_query('cut me', context[:300]))\nllm_query('one too many')"),
         block("FINAL('Part [1] [9]', quotes=[\"thirty days' notice\"])"),
         sub=lambda prompt: Reply("some words", finish_reason="length"),
     )
     config = tmp_path / "config.toml"
-    config.write_text('subcall_models = ["openai/third"]\n')
+    config.write_text('subcall_models = ["openai/third"]\ntool = ["tools.py"]\n')
+    (tmp_path / "tools.py").write_text("def twice(x): return x + x\n")
     with ScriptedServer(replies) as server:
         ran = rlm(
             "ask", "--config", str(config), "-m", "openai/scripted", "-M", "openai/other", "--option", "temperature=0.5",
@@ -200,7 +203,7 @@ def test_every_event_and_every_notice(rlm: Rlm, write: Write, tmp_path: Path) ->
     result = events[-1]["result"]
     assert (ran.code, result["status"], result["stop_reason"]) == (6, "partial", "max_subcalls")
     assert {notice["code"] for notice in result["notices"]} == {
-        "price_unknown", "sandbox_weak", "repl_replaced", "reply_cut", "citation_missing",
+        "price_unknown", "sandbox_weak", "repl_replaced", "reply_cut", "citation_missing", "tools_outside",
     }  # fmt: skip
     assert result["coverage"]["truncated_calls"] == 1
     sent = [

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "rlm_cli"
 CORPUS = {"builder", "corpus", "kept", "lazy"}
 """The text, how it is written and how the REPL sees it: anything may import them."""
-KINDS = CORPUS | {"models", "sandbox", "read", "views", "trace"}
+KINDS = CORPUS | {"models", "sandbox", "read", "views", "trace", "tools"}
 RUN = {"run", "prepare", "question", "dispatch", "stream", "contexts", "seen", "samples", "earlier", "structured"}
 """What drives a run: may import kinds, may not import cli. Everything else beside cli and kinds is pure."""
 LATE = {"fit": {"jsonschema", "referencing"}, "schema": {"jsonschema"}}

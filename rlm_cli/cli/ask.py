@@ -199,17 +199,22 @@ def _plan(job: Job, view: View, for_real: str) -> int:
 
     async def main() -> str:
         models = prepare.connect_models(job)
-        documents = await prepare.read_documents(job, lambda event, call: None)
+        tools = await prepare.open_tools(job, models)
+        try:
+            documents = await prepare.read_documents(job, lambda event, call: None)
+        finally:
+            if tools is not None:
+                tools.close()
         mode = prepare.choose_mode(job, documents, models.root)
         level = ""
         if mode == "rlm":
-            contexts.root_call(job, models, documents)
-            sandbox = prepare.open_sandbox(job)
+            contexts.root_call(job, models, documents, tools=tools.tools if tools is not None else ())
+            sandbox = prepare.open_sandbox(job, tools)
             try:
                 level = f"{sandbox.name} ({sandbox.level})"
             finally:
                 await sandbox.close()
-        return plan_text(job, models, documents, mode, level, for_real)
+        return plan_text(job, models, documents, mode, level, for_real, tools)
 
     text = asyncio.run(main())
     view.close()

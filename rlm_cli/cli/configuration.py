@@ -242,6 +242,8 @@ def _layer(path: Path, table: Mapping[str, Any], origin: str) -> Layer:
         elif key == "models":
             _check_models(raw, path)
         value = _parse(key, raw, f"{key} in {path}")
+        if spelling_of(key).files:  # by that file's folder: what lies in the working directory may be anybody's
+            value = tuple(str(path.absolute().parent / Path(name).expanduser()) for name in value)
         layer.values[key] = _beside(value, path) if key == "schema" else value
         layer.origins[key] = origin
     return layer

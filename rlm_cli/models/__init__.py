@@ -153,6 +153,18 @@ def warm_up_for(models: Iterable[Model]) -> Callable[[], None]:
     return warm_up if any(isinstance(model, LitellmModel) for model in models) else lambda: None
 
 
+def without_keys(environ: Mapping[str, str], models: Iterable[Model]) -> dict[str, str]:
+    """`environ` without the variables that providers' keys are read from, and without any that holds a key of these
+    models: for a process whose calls a model decides."""
+    from . import catalog
+
+    known = {variable for provider in catalog.PROVIDERS for variable in provider.variables}
+    held = secrets(models)
+    return {
+        name: value for name, value in environ.items() if name not in known and not any(key in value for key in held)
+    }
+
+
 def secrets(models: Iterable[Model]) -> tuple[str, ...]:
     """The keys these models hold, for whoever writes to disk and must not write them."""
     from .litellm import LitellmModel

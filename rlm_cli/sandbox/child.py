@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..call import Tool
 from ..errors import SandboxError
 from . import Span, wire
 from .messages import read_ready
@@ -67,6 +68,8 @@ class Confinement:
     cell_timeout: float = 60.0
     repl_memory: int = 1 << 30
     context_memory: int = 256 << 20
+    tools: tuple[Tool, ...] = ()
+    """The user's functions, which a session may ask the host to call."""
 
     @property
     def cpu_s(self) -> int:
@@ -297,6 +300,7 @@ def opening(confinement: Confinement, spans: Sequence[Span] | None) -> bytes:
         "repl_memory": confinement.repl_memory,
         "context_memory": confinement.context_memory,
         "cpu_s": confinement.cpu_s,
+        "tools": [[tool.name, tool.signature, tool.doc] for tool in confinement.tools],
     }
     return wire.encode("open", fields)
 

@@ -45,7 +45,10 @@ PRESET = (
 )
 """Modules bound in the REPL from the start: models forget the import."""
 
-OURS = "corpus lazy quotes sandbox.late sandbox.link sandbox.repl sandbox.subcalls sandbox.values sandbox.wire".split()
+OURS = (
+    "corpus lazy quotes sandbox.late sandbox.link sandbox.outside sandbox.repl sandbox.subcalls sandbox.values"
+    " sandbox.wire"
+).split()
 SEED = 0
 
 
@@ -98,6 +101,7 @@ def _be_a_package() -> None:
 
 def _build(link: Link, settings: dict[str, Any], corpus: int | None) -> tuple[Any, Any]:
     """The REPL over the corpus, before the lockdown: mapping it opens nothing afterwards."""
+    from rlm_cli.sandbox.outside import Outside
     from rlm_cli.sandbox.repl import Repl
     from rlm_cli.sandbox.subcalls import Subcalls
 
@@ -112,8 +116,10 @@ def _build(link: Link, settings: dict[str, Any], corpus: int | None) -> tuple[An
         link.interruptible = running
 
     subcalls = Subcalls(link, documents.lazy, documents.locate, publish)
+    outside = Outside(link, lambda: subcalls.cell, documents.lazy)
     preset = {name: sys.modules[name] for name in PRESET}
-    repl = Repl({**documents.names, **subcalls.names()}, preset, on_code, documents.objection)
+    names = {**documents.names, **subcalls.names(), **outside.names(settings["tools"])}
+    repl = Repl(names, preset, on_code, documents.objection)
     return repl, subcalls
 
 

@@ -22,6 +22,8 @@ from .wire import MAX_PROMPTS, Frame, Violation
 
 MAX_PRINTED = 100_000
 """Characters of output, or of an error, that are taken from a cell."""
+MAX_ARGUMENTS = 16 << 20
+"""Bytes of the arguments of one call of a tool."""
 MAX_QUOTES = 10_000
 MAX_VARIABLES = 200
 _MODULE = re.compile(r"[A-Za-z_]\w{0,60}(\.\w{1,60}){0,6}", re.ASCII)
@@ -79,7 +81,7 @@ def read_query(frame: Frame, chars: int, long: Mapping[int, Corpus] | None = Non
     """A query over a corpus of `chars` characters. `long`: the texts that came ahead of it."""
     kind, model, count = frame.fields.get("query"), frame.fields.get("model"), count_prompts(frame)
     places, schema = frame.fields.get("contexts"), frame.fields.get("schema")
-    if kind not in ("llm", "rlm") or not (model is None or (isinstance(model, str) and len(model) <= 200)):
+    if kind not in ("llm", "rlm", "tool") or not (model is None or (isinstance(model, str) and len(model) <= 200)):
         raise Violation("a query of no known kind or model")
     if not (schema is None or (kind == "llm" and isinstance(schema, str) and len(schema) <= wire.MAX_SCHEMA)):
         raise Violation("a query whose schema is no text, or too long")
@@ -87,7 +89,25 @@ def read_query(frame: Frame, chars: int, long: Mapping[int, Corpus] | None = Non
         raise Violation("a query without its contexts")
     texts = [frame.text(n) for n in range(len(frame.blobs))]  # once: a place may be named any number of times
     contexts = tuple(None if place is None else _context(texts, place, chars, long or {}) for place in places)
+    if kind == "tool":
+        _check_arguments(frame, texts, contexts)
     return Query(kind, tuple(texts[:count]), contexts, model, schema)
+
+
+def _check_arguments(frame: Frame, texts: list[str], contexts: tuple[Context | None, ...]) -> None:
+    """One JSON text, of positions and of names. Whether there is such a function, who answers knows."""
+    if len(texts) != 1 or contexts != (None,) or len(frame.blobs[0]) > MAX_ARGUMENTS:
+        raise Violation("a call of a tool without its arguments")
+    if not isinstance(frame.fields.get("model"), str):
+        raise Violation("a call of a tool without its name")
+    try:
+        arguments = wire.loads(texts[0])
+    except (ValueError, RecursionError):
+        arguments = None
+    match arguments:
+        case [list(), dict()]:
+            return
+    raise Violation("a call of a tool whose arguments are not JSON")
 
 
 def _context(texts: list[str], place: Any, chars: int, long: Mapping[int, Corpus], listed: bool = False) -> Context:

@@ -257,7 +257,8 @@ class Session:
         size = weight.query(frame.header, map(sys.getsizeof, frame.blobs))
         if number in cell.queries or len(cell.queries) >= MAX_QUERIES or cell.bytes + size > wire.MAX_BODY:
             raise wire.Violation("more queries at once than may be")
-        if not cell.subcalls:
+        tool = frame.fields.get("query") == "tool"  # a function of the user's spends nothing of the run's
+        if not cell.subcalls and not tool:
             await self._reply(number, [Failed(_NO_SUBCALLS)] * count)
             return
         try:

@@ -92,7 +92,9 @@ class Plain:
         root = self._state.root
         if root is None:
             return ""
-        running = f"{plural(len(root.active), 'sub-call')} running · " if root.active else ""
+        tools = sum(call.kind == "tool" for call in root.active.values())
+        numbers = ((len(root.active) - tools, "sub-call"), (tools, "tool call"))
+        running = "".join(f"{plural(number, noun)} running · " for number, noun in numbers if number)
         return f"rlm: {running}{self._so_far()}"
 
     def _so_far(self) -> str:
