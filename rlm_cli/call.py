@@ -1,25 +1,26 @@
-"""What a call is made of: messages, replies, outputs, and the two effects of the loop. Values only.
+"""What a call is made of: messages, replies, outputs, and the three effects of the loop. Values only.
 
 They stand apart from `loop.py` because `prompts.py` and `reply.py` speak in them and the loop speaks through both.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from .ledger import Refusal, Usage
 from .result import Quote
+from .schema import Schema
 
 Kind = Literal["root", "rlm", "llm"]
-Purpose = Literal["iteration", "sub", "direct", "landing"]
+Purpose = Literal["iteration", "summary", "sub", "direct", "landing"]
 Dialect = Literal["auto", "text", "tools"]
 """How a model is offered the REPL: to write a block, or to call a function; `auto` is a block until it calls one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tool:
-    """A function a model may call. `parameters`: the JSON Schema of its arguments."""
+class Function:
+    """A function that is offered to a model. `parameters`: the JSON Schema of its arguments."""
 
     name: str
     description: str
@@ -44,7 +45,7 @@ class Message:
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
-    tools: tuple[Tool, ...] = ()
+    tools: tuple[Function, ...] = ()
     calls: tuple[ToolCall, ...] = ()
     result_of: str = ""
 
@@ -57,6 +58,13 @@ class Message:
     def plain(self) -> dict[str, Any]:
         """For a trace and for a hash: what is set, role and content always."""
         return {key: value for key, value in asdict(self).items() if value or key in ("role", "content")}
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> Message:
+        """One that was made `plain`, in JSON."""
+        tools = tuple(Function(**tool) for tool in plain.get("tools", ()))
+        calls = tuple(ToolCall(**called) for called in plain.get("calls", ()))
+        return cls(plain["role"], plain["content"], tools, calls, plain.get("result_of", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +96,8 @@ class Output:
     another type or length, each with both (`"list, 12 items"`). `draft`: the content of a mapping named `answer`
     that is not ready yet. `held`: an answer that was sent back for a quote that is not there; it stands if no other
     comes. `refused`: a limit refused a sub-call (or the cell itself) while it ran. `lost`: the REPL had to be replaced;
-    one line that says what happened and what is gone. `used`: share of the tightest limit that is spent, in fixed
-    steps.
+    a line or two that say what happened, what is back and what is gone. `used`: share of the tightest limit that is
+    spent, in fixed steps. `remarks`: what the model should hear of how it works, a sentence each.
     """
 
     stdout: str = ""
@@ -103,6 +111,7 @@ class Output:
     lost: str | None = None
     duration_s: float = 0.0
     used: float = 0.0
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +145,16 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """A function of the user's own that code in the REPL may call. `signature` as Python writes it, from `(` on; `doc`:
+    its docstring, possibly empty."""
+
+    name: str
+    signature: str
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One call with a REPL: the root's or a child's. Root call and sub-call are the same value.
 
@@ -162,6 +181,16 @@ class Call:
     protocol: Dialect = "text"
     reasons: bool = False
     """Its model thinks before it writes."""
+    earlier: tuple[Turn, ...] = ()
+    """Turns of the run that it goes on from."""
+    sample: str = ""
+    """Which of several independent trajectories it belongs to, by address; they share no reply."""
+    schema: Schema | None = None
+    """What its answer must satisfy."""
+    strict: bool = False
+    """Its answer must have a quote."""
+    tools: tuple[Tool, ...] = ()
+    """For its code; what a model may call itself is on its messages."""
 
 
 Problem = Literal[
@@ -193,10 +222,47 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One iteration of a trajectory: what the model wrote and what came of it. `output` None: nothing could run."""
+    """One iteration of a trajectory: what the model wrote and what came of it. `output` None: nothing could run.
+    `told`: of an earlier run, what the model was told of it, word for word."""
 
     reply: Reply
     output: Output | None
+    told: str = ""
+
+    @property
+    def result(self) -> tuple[str | None, str | None, str | None]:
+        """Its code, what it printed, how it failed."""
+        output = self.output or Output()
+        return self.reply.code, output.stdout, output.error
+
+    def without_draft(self) -> Turn:
+        if self.output is None or self.output.draft is None:
+            return self
+        return replace(self, output=replace(self.output, draft=None))
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """The turns of a call, and how they are shown: the first `left_out` not at all (`summary` stands for them), the
+    outputs of those up to `shortened` cut to their first lines, the rest whole."""
+
+    turns: tuple[Turn, ...] = ()
+    left_out: int = 0
+    shortened: int = 0
+    summary: str = ""
+
+    def add(self, turn: Turn) -> Trajectory:
+        """With one more turn. A draft takes the place of the one before: each may be as large as an answer."""
+        turns = self.turns
+        if turn.output is not None and turn.output.draft is not None:
+            turns = tuple(one.without_draft() for one in turns)
+        return replace(self, turns=(*turns, turn))
+
+    def repeats(self, turn: Turn) -> int:
+        """How many of the turns that are shown whole ran the same code with the same result."""
+        if turn.output is None:
+            return 0
+        return [one.result for one in self.turns[self.shortened :]].count(turn.result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,3 +283,15 @@ class Execute:
 
     code: str
     subcalls: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Effect: hold an answer against the call's schema and `strict`, as `schema.judged` does. Sent back: `Checked`.
+
+    An effect, because it takes time for a large answer, and a rejection is news. `spoken`: the value came in words.
+    """
+
+    value: Any
+    quotes: tuple[Quote, ...]
+    spoken: bool = False

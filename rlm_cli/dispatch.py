@@ -24,11 +24,18 @@ from .events import CompletionFinished, CompletionStarted, Event, LimitHit, Noti
 from .fold import add_cost
 from .ledger import InputEstimate, Ledger, Need, Refusal, Reservation, Size, StopReason, Usage
 from .models import Model
+from .schema import Schema
 
 Emit = Callable[[Event, str | None], None]
 """Puts an event on the run's stream, under the address of the call it belongs to."""
 
-OUTPUT_LIMIT: dict[Purpose, int] = {"iteration": 16_000, "direct": 16_000, "sub": 8_000, "landing": 3_000}
+OUTPUT_LIMIT: dict[Purpose, int] = {
+    "iteration": 16_000,
+    "direct": 16_000,
+    "sub": 8_000,
+    "summary": 2_000,
+    "landing": 3_000,
+}
 """Tokens a reply may have, by purpose, or the model's own maximum. Reservations are computed from it."""
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
@@ -99,15 +106,23 @@ class Dispatch:
         self._sent: dict[str, deque[float]] = {}
 
     async def complete(
-        self, call: str, model: Model, messages: Sequence[Message], purpose: Purpose, *, lands: bool = True
+        self,
+        call: str,
+        model: Model,
+        messages: Sequence[Message],
+        purpose: Purpose,
+        *,
+        lands: bool = True,
+        schema: Schema | None = None,
     ) -> Completion | Refusal:
         """Ask `model` and return its reply, or why the ledger or the clock refused.
 
-        `lands`: the price of the call's landing is kept aside. Whatever happens, a request that was put on the stream
+        `lands`: the price of the call's landing is kept aside. `schema`: the provider is asked to hold the reply to it,
+        which only a model that is `structured` understands. Whatever happens, a request that was put on the stream
         as started is finished there. Raises `ModelError` after the last retry, `ConfigError` for a key or a model that
         cannot work.
         """
-        request = _Request(call, model, tuple(messages), purpose, lands)
+        request = _Request(call, model, tuple(messages), purpose, lands, schema)
         try:
             outcome = await self._tries(request)
         except RlmError as error:
@@ -201,6 +216,7 @@ class Dispatch:
                     request.messages,
                     max_output_tokens=reservation.max_output_tokens,
                     sub=request.purpose == "sub",
+                    schema=request.schema,
                 )
         except TimeoutError:
             why = f"{request.model.name} did not finish"
@@ -355,6 +371,7 @@ class _Request:
     messages: tuple[Message, ...]
     purpose: Purpose
     lands: bool
+    schema: Schema | None
     retries: int = 0
     started: bool = False
     finished: bool = False
@@ -368,12 +385,14 @@ class _Request:
     @cached_property
     def size(self) -> Size:
         """Of the messages, with some room for their envelope."""
-        return sum((Size.of(message.written) for message in self.messages), Size(dense=16 * len(self.messages)))
+        form = Size(dense=16 * len(self.messages)) + Size.of(self.schema.text if self.schema else "")
+        return sum((Size.of(message.written) for message in self.messages), form)
 
     @cached_property
     def hash(self) -> str:
         """What tells two requests apart when a recorded reply is looked for."""
-        text = json.dumps([self.model.name, [message.plain() for message in self.messages]], ensure_ascii=True)
+        asked = [self.model.name, [message.plain() for message in self.messages]]
+        text = json.dumps(asked + ([self.schema.text] if self.schema else []), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

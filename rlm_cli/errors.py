@@ -16,7 +16,7 @@ happened (`why`), what to try (`hint`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from .ledger import Usage
@@ -67,7 +67,8 @@ class ModelError(RlmError):
     `retriable`: another attempt may succeed. `retry_after`: seconds the server asked for, else None.
     `terminal`: no other request to this model can succeed either (no quota), so the run ends at once.
     `cut_short`: it was answered in part, or we gave up on it; it may be billed all the same. `usage`: what the provider
-    counted for a reply that is of no use. `too_long`: the prompt did not fit the model's window.
+    counted for a reply that is of no use. `too_long`: the prompt did not fit the model's window. `schema_refused`: the
+    provider does not take the schema that went with the request; without it, it may answer.
     """
 
     exit_code = 5
@@ -85,6 +86,7 @@ class ModelError(RlmError):
         cut_short: bool = False,
         usage: Usage | None = None,
         too_long: bool = False,
+        schema_refused: bool = False,
     ) -> None:
         super().__init__(message, why=why, hint=hint)
         self.retriable = retriable
@@ -93,6 +95,7 @@ class ModelError(RlmError):
         self.cut_short = cut_short
         self.usage = usage
         self.too_long = too_long
+        self.schema_refused = schema_refused
 
 
 class LimitReached(RlmError):
@@ -114,5 +117,11 @@ class SandboxError(RlmError):
 
 
 class InvalidAnswer(RlmError):
+    """The answer does not satisfy `--schema`, `-e` or `--strict`. `value`: the last one that was handed over."""
+
     exit_code = 8
     code = "invalid"
+
+    def __init__(self, message: str, *, value: Any = None, why: str = "", hint: str = "") -> None:
+        super().__init__(message, why=why, hint=hint)
+        self.value = value

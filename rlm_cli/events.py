@@ -28,6 +28,10 @@ class RunStarted:
     version: str
     settings: dict[str, dict[str, Any]]
     """Name → {"value", "origin"}."""
+    folder: str = ""
+    """The working directory."""
+    continues: str = ""
+    """The run that a follow-up question goes on from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,12 @@ class CallStarted:
     parent: str | None
     depth: int
     kind: str
-    """root, rlm or llm"""
+    """root, sample, rlm or llm"""
     model: str
     question: str
     context_chars: int
+    key: str = ""
+    """The same for the same prompt over the same text; empty for what no code asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,7 @@ class CompletionStarted:
     """{"role", "content"}, and where there are some: `tools` (offered), `calls` (made), `result_of` (the id of the call
     that it answers). The trace stores long contents once, as blobs."""
     purpose: str
-    """iteration, sub, direct or landing"""
+    """iteration, summary, sub, direct or landing"""
     estimated_input_tokens: int
     max_output_tokens: int
     reserved_usd: float | None
@@ -154,6 +160,37 @@ class CodeFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolStarted:
+    """Code calls a function of the user's; it may wait for those before it. Its envelope has an address of its own."""
+
+    type: ClassVar[str] = "tool.started"
+    parent: str
+    depth: int
+    name: str
+    arguments: str
+    """JSON, [[…], {…}]: by position, by name. Its beginning, where it is very long."""
+    omitted_chars: int = 0
+    """Of the arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished:
+    """That call has ended: with a result, or with `error` (`TypeName: message`).
+
+    `printed`: the end of what the function's code printed; `duration_s` without the wait for other calls.
+    """
+
+    type: ClassVar[str] = "tool.finished"
+    name: str
+    result: str
+    """JSON, or empty. Its beginning, where it is very long."""
+    omitted_chars: int
+    error: str | None
+    printed: str
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class NoticeGiven:
     """Something the user should know. `code`: a stable word for programs; `message`: one line."""
 
@@ -179,7 +216,7 @@ class CallFinished:
 
     type: ClassVar[str] = "call.finished"
     status: str
-    """complete, partial, not_found or failed"""
+    """complete, partial, not_found, invalid or failed"""
     answer: str
     usage: Usage
     """of the whole subtree"""
@@ -198,6 +235,19 @@ class CitationChecked:
     path: str | None
     page: int | None
     lines: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SamplesCompared:
+    """Independent trajectories were compared: `groups` are the addresses of those that say the same, the largest group
+    first; `agreeing` of the `answered` say what `chosen` says. `asked` were begun."""
+
+    type: ClassVar[str] = "samples.compared"
+    asked: int
+    answered: int
+    agreeing: int
+    groups: tuple[tuple[str, ...], ...]
+    chosen: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +278,13 @@ Event = (
     | CompletionFinished
     | CodeStarted
     | CodeFinished
+    | ToolStarted
+    | ToolFinished
     | NoticeGiven
     | LimitHit
     | CallFinished
     | CitationChecked
+    | SamplesCompared
     | CoverageGrew
     | RunFinished
 )

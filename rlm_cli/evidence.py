@@ -7,6 +7,7 @@ places counts once, and after `SCAN` bytes of searching only what continues the 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 
 from .corpus import Corpus
 from .quotes import find
@@ -14,6 +15,9 @@ from .result import Citation, Located, Quote
 
 SCAN = 16 << 30
 """Bytes that `Coverage` may search in one run."""
+NO_QUOTE = "it has no quote: --strict wants at least one that proves it"
+TOLD = 5
+"""Quotes that `--strict` names."""
 _WHITE = b" \t\n\r\v\f"
 ANCHOR = 12
 """Characters, white space apart, that a line needs to be looked for on its own."""
@@ -34,6 +38,13 @@ def locate(corpus: Corpus, quote: Quote, n: int) -> Citation:
     last = begin.line + corpus.newlines(first.stop - 1) - corpus.newlines(first.start)
     located = Located.EXACT if difference is None else Located.APPROXIMATE
     return Citation(n, quote.text, located, begin.path, begin.page, (begin.line, last), difference, len(hits))
+
+
+def unproved(citations: Sequence[Citation]) -> str:
+    """What `--strict` has against an answer with these quotes; empty = nothing."""
+    told = {Located.NO: "is not in the documents", Located.AMBIGUOUS: "is in several documents"}
+    bad = [f"quote [{c.n}] {told[c.located]}" for c in citations if c.located in told]
+    return "; ".join(bad[:TOLD]) if citations else NO_QUOTE
 
 
 class Coverage:

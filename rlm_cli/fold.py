@@ -10,6 +10,7 @@ frame, and totals asked of the ledger: a trace that is read back has no ledger, 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -30,7 +31,10 @@ from .events import (
     Reading,
     RunFinished,
     RunStarted,
+    SamplesCompared,
     Stamped,
+    ToolFinished,
+    ToolStarted,
 )
 from .ledger import Usage
 from .result import ModelUsage
@@ -56,11 +60,23 @@ class Standing(StrEnum):
 
 
 ENDS = {str(end): end for end in (Standing.COMPLETE, Standing.PARTIAL, Standing.NOT_FOUND, Standing.FAILED)}
+ENDS["invalid"] = Standing.FAILED  # an answer that is none
 
 
 def add_cost(a: float | None, b: float | None) -> float | None:
     """USD; None = unknown, and a sum with an unknown part is unknown."""
     return None if a is None or b is None else a + b
+
+
+def as_written(call: ToolStarted) -> str:
+    """A call of a function of the user's, as code: `lookup("acme", limit=3)`."""
+    try:
+        places, names = json.loads(call.arguments)
+        words = [json.dumps(value, ensure_ascii=False) for value in places]
+        words += [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in names.items()]
+        return f"{call.name}({', '.join(words)})"
+    except (ValueError, TypeError, AttributeError, RecursionError):  # its beginning only, or another version's
+        return f"{call.name}({call.arguments}…)"
 
 
 def index_of(address: str) -> int:
@@ -93,7 +109,10 @@ class Folded:
 
 @dataclass(slots=True)
 class CallState:
-    """One call. `usage` and `cost` are what its own completions used, not its children's. Times: seconds of the run."""
+    """One call. `usage` and `cost` are what its own completions used, not its children's. Times: seconds of the run.
+
+    Of kind `tool`: a call of a function of the user's; `model` is its name, `question` the call as code writes it.
+    """
 
     address: str
     parent: str | None
@@ -117,6 +136,8 @@ class CallState:
     """Children that have not finished, in the order they started."""
     folded: dict[Standing, Folded] = field(default_factory=dict)
     """Children that have finished, by how they ended."""
+    tools: dict[Standing, Folded] = field(default_factory=dict)
+    """The same for functions of the user's."""
 
     def subtree(self) -> tuple[Usage, float | None]:
         """Usage and cost (USD) of this call and all its finished children."""
@@ -158,6 +179,7 @@ class RunState:
     totals: Totals = field(default_factory=Totals)
     notices: list[NoticeGiven] = field(default_factory=list)
     limits: list[LimitHit] = field(default_factory=list)
+    samples: SamplesCompared | None = None
     citations: list[CitationChecked] = field(default_factory=list)
     finished: RunFinished | None = None
 
@@ -184,6 +206,8 @@ class RunState:
                 self.limits.append(event)
             case CitationChecked() as event:
                 self.citations.append(event)
+            case SamplesCompared() as event:
+                self.samples = event
             case RunFinished() as event:
                 self.finished = event
             case CallStarted() as event if stamped.call is not None:
@@ -198,6 +222,15 @@ class RunState:
                 call.standing = Standing.ASKING
             case CodeStarted() | CodeFinished() if call is not None:
                 call.standing = Standing.CODING
+            case ToolStarted() as event if stamped.call is not None:
+                chars = len(event.arguments) + event.omitted_chars
+                started = CallStarted(event.parent, event.depth, "tool", event.name, as_written(event), chars)
+                self._start(stamped.call, started, stamped.t)
+                self.calls[stamped.call].standing = Standing.CODING
+            case ToolFinished() as event if call is not None:
+                call.detail = event.error or ""
+                told = CallFinished("failed" if event.error else "complete", event.error or event.result, NOTHING)
+                self._finish(call, told, stamped.t)
 
     def _start(self, address: str, event: CallStarted, t: float) -> None:
         call = CallState(
@@ -215,7 +248,8 @@ class RunState:
         call.standing = ENDS.get(event.status, Standing.COMPLETE)
         parent = self.calls.get(call.parent) if call.parent is not None else None
         if parent is not None and parent.active.pop(call.address, None) is not None:
-            parent.folded.setdefault(call.standing, Folded()).add(call)
+            finished = parent.tools if call.kind == "tool" else parent.folded
+            finished.setdefault(call.standing, Folded()).add(call)
 
     def _notice(self, event: NoticeGiven, call: CallState | None) -> None:
         self.notices.append(event)

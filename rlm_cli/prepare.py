@@ -15,9 +15,13 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import Any, BinaryIO
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import models, read, sandbox
+from . import schema as schemas
+from . import tools as user_tools
 from .builder import CorpusBuilder, Unwritable
 from .corpus import Corpus
 from .dispatch import Emit, output_limit
@@ -25,7 +29,12 @@ from .errors import RlmError, SourceError, UsageError
 from .events import CorpusLoaded, Reading
 from .ledger import Limits
 from .models import Model
+from .schema import YES_NO, Schema
 from .settings import Settings
+from .tools import Tools
+
+if TYPE_CHECKING:
+    from .earlier import Earlier
 
 _SOMETHING = re.compile(rb"\S")
 CHARS_PER_TOKEN = 3.5
@@ -42,8 +51,22 @@ class Job:
     origins: Mapping[str, str] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     stdin: BinaryIO | None = None
+    earlier: Earlier | None = None
+    """The run that a follow-up question goes on from."""
+    cache: Path | None = None
+    """Where the documents are kept for such questions; None keeps them nowhere."""
     careful: bool = False
     """Somebody relies on the answer unseen (CI, --json): no silent fallback to a model that is none."""
+
+    @cached_property
+    def schema(self) -> Schema | None:
+        """What the answer must satisfy, read when it is first asked for. Raises `UsageError` where it is no schema."""
+        s = self.settings
+        if s.exit_status and s.schema is not None:
+            raise UsageError("-e and --schema exclude each other", why="-e asks for one boolean", hint="leave one out")
+        if s.exit_status:
+            return YES_NO
+        return None if s.schema is None else _schema_of(s.schema, self.origins.get("schema", "--schema"))
 
     @property
     def limits(self) -> Limits:
@@ -107,10 +130,26 @@ class Documents:
         )
 
 
+def _schema_of(spec: str, source: str) -> Schema:
+    """The schema of a SPEC. `source`: where it was given, for messages. Raises `UsageError`."""
+    if not schemas.is_file(spec):
+        return schemas.parse(spec, source)
+    try:
+        text = Path(spec.strip()).expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, ValueError, RuntimeError) as error:  # no such user's home is a RuntimeError
+        why = getattr(error, "strerror", None) or ("it is not UTF-8" if isinstance(error, ValueError) else str(error))
+        raise UsageError(f"{source}: {spec} cannot be read", why=why, hint="inline: 'party, amount float'") from None
+    return schemas.parse(text, f"{source} {spec}")
+
+
 def connect_models(job: Job) -> Models:
-    """Choose and connect the models; raises `ConfigError` for one that cannot be used. Sends nothing."""
+    """Choose and connect the models. Sends nothing.
+
+    Raises `ConfigError` for one that cannot be used, `UsageError` for a schema that is none.
+    """
     s = job.settings
-    choice = models.choose(s.model, job.origins.get("model", "--model"), job.environ, careful=job.careful, keys=s.keys)
+    careful = job.careful or s.strict or job.schema is not None
+    choice = models.choose(s.model, job.origins.get("model", "--model"), job.environ, careful=careful, keys=s.keys)
     settings: dict[str, Any] = {
         "models": s.models,
         "keys": s.keys,
@@ -127,11 +166,35 @@ def connect_models(job: Job) -> Models:
     return Models(root, sub, others, choice.fallback)
 
 
+async def open_tools(job: Job, found: Models) -> Tools | None:
+    """The user's own functions, loaded; None when there are none to call.
+
+    Raises `UsageError` where nothing could call them, `ConfigError` for a file that cannot be used.
+    """
+    s = job.settings
+    if not s.tool:
+        return None
+    if s.mode == "direct" or (job.earlier is not None and job.earlier.mode == "direct"):
+        if not job.origins.get("tool", "--tool").startswith("-"):
+            return None  # configured for other questions
+        raise UsageError(
+            "--tool is of no use in --mode direct",
+            why="no code runs there that could call a function",
+            hint="leave one of them out",
+        )
+    environ = models.without_keys(job.environ, found.all)
+    return await user_tools.open_tools(s.tool, environ=environ, timeout_s=s.tool_timeout, reserved=sandbox.OWN_NAMES)
+
+
 async def read_documents(job: Job, emit: Emit, warm_up: Callable[[], None] = lambda: None) -> Documents:
     """Read every source into one corpus. `warm_up` is called once, after the first document: there is something to ask.
 
-    Raises `SourceError` when nothing is readable, or with `strict_input` when something is not.
+    Raises `SourceError` when nothing is readable, or with `strict_input` when something is not; `UsageError` when those
+    of an earlier run are not kept.
     """
+    if job.earlier is not None:
+        warm_up()
+        return await asyncio.to_thread(job.earlier.documents, corpora(job))
     loop = asyncio.get_running_loop()
     stop, warmed = threading.Event(), threading.Event()
     rules = read.Rules(job.settings.globs, job.settings.types, job.settings.unrestricted)
@@ -173,6 +236,11 @@ async def read_documents(job: Job, emit: Emit, warm_up: Callable[[], None] = lam
     return documents
 
 
+def corpora(job: Job) -> Path:
+    """The folder of the kept corpora."""
+    return (job.cache or Path("/nonexistent")) / "corpora"
+
+
 def _require_something(documents: Documents) -> None:
     corpus = documents.corpus
     if any(_SOMETHING.search(corpus.buffer, d.start_byte, d.stop_byte) for d in corpus.documents):
@@ -207,22 +275,34 @@ def choose_mode(job: Job, documents: Documents, root: Model) -> str:
     """`rlm` or `direct`. Raises `UsageError` for a text too long for `--mode direct`, before any call."""
     s = job.settings
     room = root.window - output_limit(root, "direct")
-    tokens = documents.tokens + int(len(job.question) / CHARS_PER_TOKEN)
+    said, mode = job.question, s.mode
+    if job.earlier is not None:
+        mode = job.earlier.mode
+        if s.mode not in ("auto", mode):
+            raise UsageError(f"run {job.earlier.run} was answered with --mode {mode}", hint="leave out --mode")
+        said += "".join(message.content for message in job.earlier.messages[1:])
+    tokens = documents.tokens + int(len(said) / CHARS_PER_TOKEN)
     fits = tokens < room
-    if s.mode == "direct" and not fits:
+    if mode == "direct" and not fits:
         raise UsageError(
             f"the text is too long for --mode direct: about {tokens:,} tokens with the question",
             why=f"{root.name} takes about {max(room, 0):,} beside its reply",
             hint="leave out --mode direct",
         )
-    if s.mode == "auto":
+    if mode == "auto":
+        if s.tool:
+            return "rlm"
         return "direct" if fits and tokens < s.direct_below else "rlm"
-    return s.mode
+    return mode
 
 
-def open_sandbox(job: Job) -> sandbox.Sandbox:
+def open_sandbox(job: Job, tools: Tools | None = None) -> sandbox.Sandbox:
     """The place where code will run; raises `SandboxError` below a level the kernel enforces, unless asked for."""
     s = job.settings
     return sandbox.open_sandbox(
-        s.sandbox, cell_timeout_s=s.cell_timeout, repl_memory=s.repl_memory, context_memory=s.context_memory
+        s.sandbox,
+        cell_timeout_s=s.cell_timeout,
+        repl_memory=s.repl_memory,
+        context_memory=s.context_memory,
+        tools=() if tools is None else tools.tools,
     )

@@ -7,18 +7,19 @@ is the object of `--json`; a run that got as far as its first request has a fold
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import __version__, contexts, evidence, models, prepare, trace
+from . import __version__, contexts, evidence, kept, models, prepare, prompts, trace
 from .dispatch import Deadline
-from .errors import LimitReached, RlmError, internal
+from .errors import InvalidAnswer, LimitReached, RlmError, internal
 from .events import CitationChecked, DocumentsRead, NoticeGiven, RunFinished, RunStarted
 from .fold import Standing
 from .ledger import StopReason
@@ -28,6 +29,7 @@ from .run import Run
 from .sandbox import Sandbox
 from .settings import shown_options
 from .stream import Reader, Stream
+from .tools import Tools
 
 KERNEL_ENFORCED = ("linux-strict", "macos-seatbelt")
 LOCATING_S = 30.0
@@ -74,6 +76,7 @@ class _Question:
         self.models: Models | None = None
         self.documents: Documents | None = None
         self.sandbox: Sandbox | None = None
+        self.tools: Tools | None = None
         self.level: str | None = None
         self.run: Run | None = None
 
@@ -113,6 +116,7 @@ class _Question:
             async with asyncio.timeout(deadline.left(landing=False)) as reading:
                 # The command of a key may take a while.
                 self.models = await asyncio.to_thread(prepare.connect_models, self.job)
+                self.tools = await prepare.open_tools(self.job, self.models)
                 warm_up = models.warm_up_for(self.models.all)
                 self.documents = await prepare.read_documents(self.job, self.stream.emit, warm_up)
         except TimeoutError:
@@ -126,17 +130,38 @@ class _Question:
         self.mode = prepare.choose_mode(self.job, self.documents, self.models.root)
         call = None
         if self.mode == "rlm":
-            call = contexts.root_call(self.job, self.models, self.documents)
-            self.sandbox = sandbox = prepare.open_sandbox(self.job)
-            self.level = await asyncio.to_thread(lambda: sandbox.level)
+            earlier = self.job.earlier
+            first, turns = (earlier.first_question, earlier.turns(self.job.question)) if earlier else ("", ())
+            functions = self.tools.tools if self.tools is not None else ()
+            call = contexts.root_call(self.job, self.models, self.documents, first, turns, functions)
+            self.sandbox = prepare.open_sandbox(self.job, self.tools)
+            self.level = await self.sandbox.prove()
         self._begin()
-        self.run = Run(self.job, self.models, self.documents, self.sandbox, self.stream, deadline)
+        self._keep()
+        self.run = Run(
+            self.job, self.models, self.documents, self.sandbox, self.stream, deadline, self.job.earlier, self.tools
+        )
         answer = await self.run.answer(call)
-        if answer.partial and (self.job.settings.on_limit == "fail" or not answer.found):
+        if answer.partial and not answer.problem and (self.job.settings.on_limit == "fail" or not answer.found):
             raise self._stopped(answer.stop_reason)
         ending.answer = answer
         ending.citations = await self._located(answer)
         await self.run.seen.settle()
+        strict = self.job.settings.strict
+        if problem := answer.problem or (evidence.unproved(ending.citations) if strict else ""):
+            raise self._invalid(answer, problem)
+
+    def _invalid(self, answer: Answer, problem: str) -> InvalidAnswer:
+        """Why there is nothing on stdout; the value is in the JSON object."""
+        assert self.models is not None
+        value, why = answer.value, "; ".join(problem.splitlines())
+        if not answer.problem or problem == evidence.NO_QUOTE:
+            return InvalidAnswer("the answer is not proved as --strict wants it", value=value, why=why)
+        wanted = "is neither yes nor no" if self.job.settings.exit_status else "does not satisfy the schema"
+        hint = f"rlm show {self.folder.name} has the last answer" if self.folder else "--json shows the last answer"
+        if self.models.root.name == models.OFFLINE:
+            hint = f"{models.OFFLINE} copies sentences and makes no values: name a language model"
+        return InvalidAnswer(f"the answer {wanted}", value=value, why=why, hint=hint)
 
     def _stopped(self, reason: StopReason) -> LimitReached:
         """Why there is nothing to hand over."""
@@ -179,6 +204,8 @@ class _Question:
                 sandbox=self._sandbox(),
                 version=__version__,
                 settings=self._settings(),
+                folder=str(_working_folder()),
+                continues=self.job.earlier.run if self.job.earlier is not None else "",
             )
         )
         self.stream.emit(self.documents.loaded())
@@ -186,12 +213,23 @@ class _Question:
         for notice in self._notices(lost):
             self.stream.emit(notice)
 
+    def _keep(self) -> None:
+        """Keep the documents for a follow-up question, beside the run."""
+        assert self.documents is not None
+        if self.folder is not None and self.job.cache is not None and self.job.earlier is None:
+            assert self.models is not None
+            copy, secrets = os.dup(self.documents.corpus.fd), models.secrets(self.models.all)
+            folder, limit = prepare.corpora(self.job), self.job.settings.corpora_size
+            asyncio.get_running_loop().run_in_executor(None, kept.keep, copy, folder, limit, secrets)
+
     def _notices(self, lost: str) -> list[NoticeGiven]:
         """What the user should know before anything is sent."""
         assert self.models is not None
         assert self.documents is not None
         found = [NoticeGiven("sink_lost", lost)] if lost else []
         found += [NoticeGiven("input", message) for message in self.documents.manifest.notices]
+        if (earlier := self.job.earlier) is not None:
+            found.append(NoticeGiven("continued", prompts.goes_on(earlier.run, len(earlier.cells))))
         if self.models.root.name == models.OFFLINE:
             how = models.HOW_TO_CHOOSE if self.models.fallback else ""
             found.append(
@@ -214,12 +252,15 @@ class _Question:
         if self.level is not None and self.level not in KERNEL_ENFORCED:
             told = f"sandbox {self.level}: code of the model runs without the kernel's walls"
             found.append(NoticeGiven("sandbox_weak", told))
+        if self.tools is not None:
+            told = f"tools run outside the sandbox, with your rights: {self.tools.listed()}"
+            found.append(NoticeGiven("tools_outside", told))
         return found
 
     async def _located(self, answer: Answer) -> tuple[Citation, ...]:
         """The quotes, looked up by the host."""
         assert self.documents is not None
-        if not self.job.settings.cite:
+        if not (self.job.settings.cite or self.job.settings.strict):
             return ()
         corpus = self.documents.corpus
         citations = []
@@ -234,7 +275,8 @@ class _Question:
         for c in citations:
             event = CitationChecked(c.n, c.quote, str(c.located), c.matches, c.path, c.page, c.lines)
             self.stream.emit(event)
-        used = {int(n) for n in re.findall(r"\[(\d{1,4})\]", answer_text(answer.value))}
+        text = "" if self._structured else answer_text(answer.value)  # in a value, [1] is a list
+        used = {int(n) for n in re.findall(r"\[(\d{1,4})\]", text)}
         missing = sorted(n for n in used if not 1 <= n <= len(citations))
         if citations and missing:
             marks = ", ".join(f"[{n}]" for n in missing)
@@ -244,6 +286,8 @@ class _Question:
         return tuple(citations)
 
     async def _close(self) -> None:
+        if self.tools is not None:
+            self.tools.close()
         if self.run is not None:
             await self.run.seen.close()
         if self.sandbox is not None:
@@ -262,12 +306,15 @@ class _Question:
             question=hidden(self.job.question),
             status=status,
             stop_reason=reason,
-            exit_code=exit_code(status, error.exit_code if error else None, ending.signal),
+            exit_code=exit_code(
+                status, error.exit_code if error else None, ending.signal, is_no=self._is_no(ending.answer)
+            ),
             answer=_in_texts(hidden, answer.value) if answer else None,
             found=answer.found if answer else None,
             citations=[replace(c, quote=hidden(c.quote)) for c in ending.citations] if answer else [],
             coverage=self._coverage(),
             mode=self.mode,
+            samples=asdict(self.stream.state.samples) if self.stream.state.samples else None,
             usage=ModelUsage(
                 calls=totals.calls,
                 input_tokens=totals.usage.input_tokens,
@@ -293,8 +340,17 @@ class _Question:
             notices=[Notice(n.code, hidden(n.message)) for n in self.stream.state.notices if n.code != "retrying"],
             error=ErrorReport(error.code, hidden(str(error)), hidden(error.hint)) if error else None,
             version=__version__,
+            structured=self._structured,
             failure=error,
         )
+
+    @property
+    def _structured(self) -> bool:
+        return self.job.settings.schema is not None or self.job.settings.exit_status
+
+    def _is_no(self, answer: Answer | None) -> bool:
+        """Whether a yes/no question was answered by no, or not found."""
+        return self.job.settings.exit_status and answer is not None and not answer.value
 
     @property
     def _trace(self) -> str | None:
@@ -319,7 +375,7 @@ class _Question:
 
     def _subcalls(self) -> dict[str, int]:
         below = [
-            call for call in self.stream.state.calls.values() if call.parent is not None and call.ended is not None
+            call for call in self.stream.state.calls.values() if call.kind in ("llm", "rlm") and call.ended is not None
         ]
         failed = sum(call.standing is Standing.FAILED for call in below)
         return {"ok": len(below) - failed, "failed": failed, "retried": sum(call.retries for call in below)}
@@ -342,6 +398,13 @@ class _Question:
         return {n: {"value": v, "origin": self.job.origins.get(n, "built-in")} for n, v in values.items()}
 
 
+def _working_folder() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:  # it is gone
+        return Path("/")
+
+
 def _in_texts(change: Callable[[str], str], value: Any) -> Any:
     """A JSON-able value with all its texts changed."""
     match value:
@@ -361,6 +424,8 @@ def _status(ending: Ending) -> tuple[Status, StopReason]:
     match ending.error:
         case LimitReached() as limit:
             return Status.PARTIAL, StopReason(limit.reason)
+        case InvalidAnswer() if ending.answer is not None:
+            return Status.INVALID, ending.answer.stop_reason
         case RlmError():
             return Status.FAILED, StopReason.ERROR
     answer = ending.answer

@@ -24,7 +24,7 @@ from dataclasses import replace
 from itertools import islice
 
 from . import blocks
-from .call import Completion, Handover, Message, Reply, Tool
+from .call import Completion, Function, Handover, Message, Reply
 from .mend import LONGEST_CODE, expression, is_program, mended, parsed, straight
 from .result import Quote
 
@@ -36,7 +36,7 @@ LAST_WORDS = 200
 """Characters at the end of prose, where a plan is announced."""
 LONGEST_REFUSAL = 600
 """Characters: a longer text says more than no."""
-REPL = Tool(
+REPL = Function(
     "repl",
     "Runs Python in the REPL that holds the documents and gives back what it printed. FINAL(...) in it ends the work.",
     {

@@ -43,11 +43,15 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a call hands over. `value` None: the documents do not answer. `partial`: a limit cut the work short."""
+    """What a call hands over. `value` None: the documents do not answer. `partial`: a limit cut the work short, `why`
+    says which in words."""
 
     value: Any
     quotes: tuple[Quote, ...] = ()
     stop_reason: StopReason = StopReason.FINAL
+    problem: str = ""
+    """Why it does not satisfy what was asked of it (`--schema`, `--strict`); empty = it does."""
+    why: str = field(default="", compare=False)
 
     @property
     def partial(self) -> bool:
@@ -122,6 +126,8 @@ class Result:
     citations: list[Citation] = field(default_factory=list)
     coverage: dict[str, Any] | None = None
     mode: str = "auto"
+    samples: dict[str, Any] | None = None
+    """How independent trajectories compare (`events.SamplesCompared`), None where there was one."""
     usage: ModelUsage = field(default_factory=ModelUsage)
     cost_known: bool = True
     cost_estimated_usd: float = 0.0
@@ -138,13 +144,15 @@ class Result:
     notices: list[Notice] = field(default_factory=list)
     error: ErrorReport | None = None
     version: str = ""
+    structured: bool = False
+    """The answer was asked for as a value: it stays one in the JSON object, and stdout shows it as JSON."""
     failure: RlmError | None = None
     """The error itself, for who shows it in three parts; not part of the JSON object."""
 
     @property
     def text(self) -> str:
-        """The answer as stdout shows it: text as it is, anything else as JSON."""
-        return answer_text(self.answer)
+        """The answer as stdout shows it: text as it is, anything else, and whatever is `structured`, as JSON."""
+        return json_text(self.answer) if self.structured else answer_text(self.answer)
 
     def to_json(self) -> dict[str, Any]:
         """The `rlm.result/1` object; JSON-ready."""
@@ -159,12 +167,12 @@ class Result:
             "stop_reason": str(self.stop_reason),
             "exit_code": self.exit_code,
             "question": self.question,
-            "answer": None if self.answer is None else self.text,
+            "answer": self.answer if self.structured or self.answer is None else self.text,
             "found": self.found,
             "citations": [citation.to_json() for citation in self.citations],
             "coverage": self.coverage,
             "mode": self.mode,
-            "samples": None,
+            "samples": self.samples,
             "usage": usage,
             "subcalls": self.subcalls,
             "limits": self.limits,
@@ -182,19 +190,23 @@ class Result:
 
 def answer_text(value: Any) -> str:
     """A handed-over value as text: strings as they are, everything else as JSON."""
-    import json
-
     if value is None:
         return ""
-    if isinstance(value, str):
-        return value
+    return value if isinstance(value, str) else json_text(value)
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON on one line, as people read it."""
+    import json
+
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def exit_code(status: Status, error_code: int | None = None, signal: int | None = None) -> int:
+def exit_code(status: Status, error_code: int | None = None, signal: int | None = None, *, is_no: bool = False) -> int:
     """The one place where a status becomes the shell's code and JSON's `exit_code`.
 
-    Where several apply: 130/143 > 70 > 3/5/7 > 8 > 6 > 1 > 0. `signal` is a signal number.
+    Where several apply: 130/143 > 70 > 3/5/7 > 8 > 6 > 1 > 0. `signal` is a signal number. `is_no`: a yes/no question
+    was answered by no, or by not found.
     """
     if signal is not None:
         return 128 + signal
@@ -202,7 +214,7 @@ def exit_code(status: Status, error_code: int | None = None, signal: int | None 
         return error_code
     match status:
         case Status.COMPLETE | Status.NOT_FOUND:
-            return 0
+            return int(is_no)
         case Status.PARTIAL:
             return 6
         case Status.INVALID:

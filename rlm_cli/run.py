@@ -8,34 +8,75 @@ ends the run at once.
 from __future__ import annotations
 
 import asyncio
+import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from . import contexts, loop, prompts, reply
 from .builder import Unwritable
-from .call import Call, Complete, Completion, Execute, Message, Output, Purpose
+from .call import Call, Check, Complete, Completion, Execute, Message, Output, Purpose
 from .corpus import Corpus
 from .dispatch import OUT_OF_TIME, Deadline, Dispatch
-from .errors import ConfigError, ModelError, RlmError
-from .events import CallFinished, CallStarted, CodeFinished, CodeStarted, IterationStarted, NoticeGiven
+from .earlier import Earlier, Recorded
+from .errors import ConfigError, ModelError, RlmError, UsageError
+from .events import (
+    CallFinished,
+    CallStarted,
+    CodeFinished,
+    CodeStarted,
+    IterationStarted,
+    NoticeGiven,
+    ToolFinished,
+    ToolStarted,
+)
 from .evidence import Coverage
 from .ledger import Ledger, Refusal, StopReason
 from .models import Model
 from .prepare import Documents, Job, Models
-from .result import Answer, Status, answer_text
+from .result import Answer, Status, answer_text, json_text
+from .samples import Samples
 from .sandbox import Context, Failed, Query, Repl, Sandbox, Span
+from .schema import Checked, Schema, parse_repl
 from .seen import Seen
 from .stream import Stream
+from .structured import ask_for, judge
+from .tools import Returned, Tools
 
 USED_STEPS = (0.9, 0.75, 0.5)
 """Shares of the budget at which the root is told how much is used."""
 EMPTY_REPLIES = 3
 """In a row, to the one request of direct mode, before the model is given up on."""
+TOOL_CHARS = 100_000
+"""Characters that the trace keeps of the arguments, and of the result, of a call of a function of the user's."""
+PRINTED_CHARS = 2_000
+"""And of what its code printed: the end of it."""
 RUN_WIDE = frozenset({StopReason.MAX_BUDGET, StopReason.MAX_TOKENS, StopReason.MAX_SUBCALLS, StopReason.TIMEOUT})
 """Limits that a child shares with its parent: where it met one, the parent will too."""
+
+
+@dataclass(slots=True)
+class _Own:
+    """What a run keeps of one call with a REPL. `refused`: by which limit, in its present cell."""
+
+    children: int = 0
+    refused: Refusal | None = None
+    remarks: list[str] = field(default_factory=list)
+    advised: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One prompt of a query, and its fingerprint in hex."""
+
+    kind: str
+    prompt: str
+    context: Context | None
+    schema: Schema | None
+    key: str
 
 
 class Run:
@@ -49,11 +90,17 @@ class Run:
         sandbox: Sandbox | None,
         stream: Stream,
         deadline: Deadline,
+        earlier: Earlier | None = None,
+        tools: Tools | None = None,
     ) -> None:
+        """`earlier`: the run that a follow-up question goes on from."""
         self.job = job
         self.models = models
         self.documents = documents
         self.sandbox = sandbox
+        self.earlier = earlier
+        self.tools = tools
+        self.hidden = stream.trace.scrubbed
         self.emit = stream.emit
         self.state = stream.state
         self.ledger = Ledger(job.limits)
@@ -67,8 +114,9 @@ class Run:
         self.seen = Seen(Coverage(documents.corpus), documents.corpus.lines, stream.emit)
         # Children's places, by depth: who waits for one waits for calls of its own depth, and these for deeper ones.
         self._repls = defaultdict[int, asyncio.Semaphore](lambda: asyncio.Semaphore(job.settings.jobs))
-        self._children: dict[str, int] = {}
-        self._refused: dict[str, Refusal] = {}
+        self._calls = defaultdict[str, _Own](_Own)
+        self._asked: dict[str, asyncio.Task[str | Failed]] = {}
+        """Sub-calls in flight or answered: an identical one is asked once in a run."""
         self._fatal: asyncio.Future[RlmError] | None = None
 
     async def answer(self, call: Call | None) -> Answer:
@@ -78,26 +126,83 @@ class Run:
         Raises `RlmError` where the run cannot go on.
         """
         self._fatal = asyncio.get_running_loop().create_future()
-        if call is None:
-            return await self._direct()
-        with self._open(call.address, CallStarted(None, 0, "root", call.model, call.question, call.preview.chars)):
-            answer = await self.call(call, self.documents.corpus, None)
-            self._finished(call.address, answer)
+        answer = await (self._sampled(call) if self.job.settings.samples > 1 else self._trajectory(call, "0"))
         if not answer.partial and (limit := self.dispatch.first_hit(RUN_WIDE)) is not None:
             return replace(answer, stop_reason=limit)
         return answer
+
+    async def _sampled(self, call: Call | None) -> Answer:
+        """The answer that most of several trajectories agree on; they are the children of a root that only compares."""
+        question, corpus = self.job.question, self.documents.corpus
+        with self._open("0", CallStarted(None, 0, "root", self.models.root.name, question, corpus.chars)):
+            asked = self.job.settings.samples
+            self._calls["0"].children = asked
+            samples = Samples(asked, question, corpus, lambda n: self._trajectory(call, f"0.{n}", "0"), self._judge)
+            answer, outcome = await samples.answer()
+            self.emit(outcome, "0")
+            self._finished("0", answer)
+        return answer
+
+    async def _trajectory(self, call: Call | None, address: str, parent: str | None = None) -> Answer:
+        """From the first iteration to the answer, or one request with the whole text."""
+        kind = "root" if parent is None else "sample"
+        corpus = self.documents.corpus
+        with self._open(address, CallStarted(parent, 0, kind, self.models.root.name, self.job.question, corpus.chars)):
+            if call is None:
+                answer = await self._direct(address)
+            else:
+                call = replace(call, address=address, sample=address if parent else "")
+                answer = await self.call(call, corpus, None)
+            self._finished(address, answer)
+        return answer
+
+    async def _judge(self, prompt: str) -> Completion | None:
+        """One request to the sub-LM; None where it was refused or failed."""
+        self._calls["0"].children += 1
+        address, model = f"0.{self._calls['0'].children}", self.models.sub
+        with self._open(address, CallStarted("0", 1, "llm", model.name, prompt, len(prompt))):
+            try:
+                said = await self.dispatch.complete(address, model, prompts.sub(prompt, None), "sub")
+            except ModelError as error:
+                said = Refusal(StopReason.ERROR, str(error))
+            if isinstance(said, Refusal):
+                self._close_call(address, Status.FAILED, said.message)
+                return None
+            self._close_call(address, Status.COMPLETE, reply.spoken(said))
+            return said
 
     async def call(self, call: Call, corpus: Corpus, spans: Sequence[Span] | None) -> Answer:
         """One call with a REPL, root or child, from its first iteration to its answer."""
         assert self.sandbox is not None
         model = self.models.root if call.kind == "root" else self._model(call.model)
-        repl = await self.sandbox.open(corpus, spans, lambda query: self._ask(call, corpus, query))
+        recorded = Recorded(self.earlier, corpus) if self.earlier is not None and call.kind == "root" else None
+
+        async def ask(query: Query) -> list[str | Failed]:
+            again = recorded is not None and not recorded.over
+            return await (recorded.ask(query) if recorded and again else self._ask(call, corpus, query))
+
+        repl = await self.sandbox.open(corpus, spans, ask)
         try:
+            if recorded is not None:
+                await self._rebuild(call, repl)
+                recorded.over = True
             self.seen.saw(call.preview.head)
             self.seen.saw(call.preview.tail)
             return await self._drive(call, model, repl)
         finally:
             await repl.close()
+
+    async def _rebuild(self, call: Call, repl: Repl) -> None:
+        """Run the cells of the earlier run again: their variables are what a follow-up question goes on from."""
+        assert self.earlier is not None
+        other = []
+        for number, cell in enumerate(self.earlier.cells, 1):
+            output = await repl.execute(cell.code)
+            if (output.stdout, output.error) != (cell.stdout, cell.error):
+                other.append(str(number))
+        if other:
+            told = f"run again, code of the earlier run printed something else (cell {', '.join(other[:20])})"
+            self.emit(NoticeGiven("state_differs", told), call.address)
 
     async def _drive(self, call: Call, model: Model, repl: Repl) -> Answer:
         conversation = loop.converse(call)
@@ -110,11 +215,13 @@ class Run:
                     if number > iteration:
                         iteration = number
                         self.emit(IterationStarted(iteration), call.address)
-                    sent: Completion | Refusal | Output | RlmError = await self._complete(
+                    sent: Completion | Refusal | Output | Checked | RlmError = await self._complete(
                         call, model, messages, purpose
                     )
                 case Execute(code, subcalls):
                     sent = await self._execute(call, repl, code, subcalls)
+                case Check():
+                    sent = await self._check(effect, call.schema, call.strict, call.address)
             try:
                 if isinstance(sent, RlmError):
                     failure = sent
@@ -128,9 +235,8 @@ class Run:
         if failure is not None:
             told = f"the answer is what there was before the model failed: {failure}"
             self.emit(NoticeGiven("answer_kept", told), call.address)
-        own = {StopReason.MAX_ITERATIONS: loop.out_of_iterations(call), StopReason.NO_PROGRESS: loop.NO_PROGRESS}
-        if answer.stop_reason in own:
-            self.dispatch.hit(own[answer.stop_reason], call.address)
+        if answer.partial:
+            self.dispatch.hit(Refusal(answer.stop_reason, answer.why), call.address)
         return answer
 
     async def _complete(
@@ -142,9 +248,20 @@ class Run:
         except RlmError as error:
             return error
 
+    async def _check(self, effect: Check, schema: Schema | None, strict: bool, address: str) -> Checked:
+        """An answer held against what was asked of it, in a thread: a large one takes a while. A rejection is told."""
+        if schema is None and not strict:
+            return Checked(effect.value)
+        checked = await asyncio.to_thread(judge, schema, strict, effect.value, effect.quotes, effect.spoken)
+        if checked.problem:
+            one_line = "; ".join(checked.problem.splitlines())
+            self.emit(NoticeGiven("answer_rejected", f"an answer was not taken: {one_line}"), address)
+        return checked
+
     async def _execute(self, call: Call, repl: Repl, code: str, subcalls: bool) -> Output:
         self.emit(CodeStarted(code), call.address)
-        self._refused.pop(call.address, None)
+        own = self._calls[call.address]
+        own.refused = None
         deadline = self.dispatch.deadline
         left = deadline.left(landing=not subcalls)
         timeout = None if left is None else max(left, 0.0) + deadline.grace
@@ -160,10 +277,12 @@ class Run:
             if not running.done():
                 running.cancel()
                 await asyncio.wait([running])
-        refused = self._refused.pop(call.address, None)
+        refused = own.refused
         if refused is None and subcalls and output.answer is None and deadline.is_over:
             refused = self.dispatch.hit(OUT_OF_TIME, call.address)
-        output = replace(output, refused=refused, used=next((s for s in USED_STEPS if self.ledger.used >= s), 0.0))
+        used = next((step for step in USED_STEPS if self.ledger.used >= step), 0.0)
+        output = replace(output, refused=refused, used=used, remarks=tuple(own.remarks))
+        own.remarks.clear()
         self.seen.saw(output.stdout)
         self.emit(
             CodeFinished(
@@ -180,31 +299,65 @@ class Run:
         assert self._fatal is not None
         if self._fatal.done():
             return [Failed("the run is ending")] * len(query.prompts)
+        if query.kind == "tool":
+            return [await self._tool(parent, query.model or "", query.prompts[0])]
         model = self.models.named(query.model)
         if model is None:
             known = ", ".join(sorted({m.name for m in self.models.all}))
             failed = Failed(f"model {query.model!r} may not be used here; these may: {known}")
             return [failed] * len(query.prompts)
+        schema = None
+        if query.schema is not None:
+            try:
+                schema = await asyncio.to_thread(parse_repl, query.schema)
+            except UsageError as error:
+                return [Failed(str(error))] * len(query.prompts)
+        self._advise(parent, query)
+        # A child with a REPL is the same only to its own parent: two that wait for each other would never end.
+        scope = parent.address if query.kind == "rlm" and parent.recursive else parent.sample
         refusal, asked = None, list[asyncio.Task[str | Failed]]()
         async with asyncio.TaskGroup() as group:
             for prompt, context in zip(query.prompts, query.contexts, strict=True):
+                print_ = contexts.fingerprint(corpus, f"{query.kind} {query.schema or ''}", prompt, context)
+                key = f"{scope} {model.name} {print_.hex()}" if print_ else ""
+                if key in self._asked:
+                    asked.append(group.create_task(_outcome(self._asked[key])))
+                    continue
                 if refusal := self.ledger.admit_subcall():
                     break
-                asked.append(group.create_task(self._answer(parent, corpus, query.kind, model, prompt, context)))
+                one = _Asked(query.kind, prompt, context, schema, print_.hex())
+                answering = group.create_task(self._answer(parent, corpus, model, one))
+                asked.append(answering)
+                if key:
+                    self._asked[key] = answering
+                    answering.add_done_callback(partial(self._forget_failed, key))
         results = [one.result() for one in asked]
         if refusal is not None:
             results += [self._refuse(parent, refusal)] * (len(query.prompts) - len(asked))
         return results
 
-    async def _answer(
-        self, parent: Call, corpus: Corpus, kind: str, model: Model, prompt: str, context: Context | None
-    ) -> str | Failed:
-        if not prompt.strip() and not contexts.length(context):
+    def _forget_failed(self, key: str, answering: asyncio.Task[str | Failed]) -> None:
+        if answering.cancelled() or answering.exception() or isinstance(answering.result(), Failed):
+            del self._asked[key]
+
+    def _advise(self, parent: Call, query: Query) -> None:
+        """Many thin prompts draw one advice a call."""
+        own = self._calls[parent.address]
+        if own.advised or len(query.prompts) <= prompts.MANY:
+            return
+        sizes = [len(p) + contexts.length(c) for p, c in zip(query.prompts, query.contexts, strict=True)]
+        median = int(statistics.median(sizes))
+        if median < prompts.THIN:
+            own.advised = True
+            own.remarks.append(prompts.thin(len(sizes), median, parent.sub_chars))
+
+    async def _answer(self, parent: Call, corpus: Corpus, model: Model, asked: _Asked) -> str | Failed:
+        if not asked.prompt.strip() and not contexts.length(asked.context):
             return Failed("the prompt is empty: say what is to be answered")
         try:
-            if kind == "rlm" and parent.recursive:
-                return await self._child(parent, corpus, model, prompt, context)
-            return await self._sub(parent, corpus, model, prompt, context)
+            if asked.kind == "rlm" and parent.recursive:
+                return await self._child(parent, corpus, model, asked)
+            return await self._sub(parent, corpus, model, asked)
         except ConfigError as error:
             return self._end(error)
         except ModelError as error:
@@ -214,35 +367,43 @@ class Run:
         except Unwritable as error:
             return Failed(f"the context cannot be written to disk: {error}")
 
-    async def _sub(
-        self, parent: Call, corpus: Corpus, model: Model, prompt: str, context: Context | None
-    ) -> str | Failed:
-        """A sub-call without a REPL: one completion."""
+    async def _sub(self, parent: Call, corpus: Corpus, model: Model, asked: _Asked) -> str | Failed:
+        """A sub-call without a REPL: one completion; with a schema a value as JSON, for which it may take some."""
+        prompt, context, schema = asked.prompt, asked.context, asked.schema
         size = len(prompt) + contexts.length(context)
         if size > model.window * contexts.SURELY_TOO_LONG:
             return Failed(
                 f"the prompt has {size:,} characters; {model.name} takes about {contexts.sub_chars(model):,}:"
                 " cut the text into parts"
             )
-        messages = prompts.sub(prompt, contexts.text_of(corpus, context))
+        wanted = schema.as_object if schema is not None else None
+        messages = prompts.sub(prompt, contexts.text_of(corpus, context), wanted)
         address = self._address(parent)
         chars = len(messages[-1].content)
-        with self._open(address, CallStarted(parent.address, parent.depth + 1, "llm", model.name, prompt, chars)):
-            completion = await self.dispatch.complete(address, model, messages, "sub")
+        started = CallStarted(parent.address, parent.depth + 1, "llm", model.name, prompt, chars, asked.key)
+        with self._open(address, started):
+            checked = None
+            if wanted is None or schema is None:
+                completion = await self.dispatch.complete(address, model, messages, "sub")
+            else:
+                completion, checked = await ask_for(self.dispatch, address, model, messages, schema)
             if isinstance(completion, Refusal):
                 self._close_call(address, Status.FAILED, completion.message)
                 return self._refuse(parent, completion)
-            self.seen.saw(messages[-1].content)
+            self.seen.saw(messages[0].content)
             said = reply.spoken(completion)
+            if checked is not None and checked.problem:
+                self._close_call(address, Status.FAILED, f"{checked.problem}\n{said}")
+                return Failed(prompts.unsatisfying(checked.problem, said))
+            said = said if checked is None else json_text(checked.value)
             self._close_call(address, Status.COMPLETE if said else Status.FAILED, said)
         if completion.finish_reason == "length":
             self.emit(NoticeGiven("reply_cut", "a sub-call's reply was cut off by its output limit"), address)
         return said or Failed(f"{model.name} sent an empty reply")
 
-    async def _child(
-        self, parent: Call, corpus: Corpus, model: Model, prompt: str, context: Context | None
-    ) -> str | Failed:
+    async def _child(self, parent: Call, corpus: Corpus, model: Model, asked: _Asked) -> str | Failed:
         """A sub-call with a REPL of its own over just what it was given: slices of its parent's corpus, or a text."""
+        prompt, context = asked.prompt, asked.context
         size, most = contexts.length(context), corpus.chars + contexts.LARGEST_TEXT
         if size > most:
             return Failed(f"the context has {size:,} characters, more than all there is: pass each slice once")
@@ -250,7 +411,8 @@ class Run:
         address, depth = self._address(parent), parent.depth + 1
         whole = prompt if context is None else context
         chars = contexts.length(whole)
-        with self._open(address, CallStarted(parent.address, depth, "rlm", model.name, prompt, chars)):
+        started = CallStarted(parent.address, depth, "rlm", model.name, prompt, chars, asked.key)
+        with self._open(address, started):
             async with self._repls[depth], contexts.own_corpus(corpus, spans, whole) as own:
                 call = replace(
                     parent,
@@ -263,9 +425,12 @@ class Run:
                     recursive=depth + 1 < self.job.settings.max_depth,
                     window_bytes=contexts.window_bytes(model),
                     landing=True,
+                    schema=None,
+                    strict=False,
                     asks_of_itself=context is None,
                     protocol=model.protocol,
                     reasons=model.reasons,
+                    earlier=(),
                 )
                 if lack := prompts.lacking(call):
                     too_long = f"the prompt is {lack:,} bytes too long for {model.name}: pass text as context="
@@ -278,42 +443,70 @@ class Run:
                 if answer.stop_reason in RUN_WIDE:
                     return self._refuse(parent, Refusal(answer.stop_reason, why))
                 return Failed(why)
-            self._finished(address, answer)
-        text = answer_text(answer.value) if answer.found else prompts.NOTHING_FOUND
-        return f"{prompts.partial_child(answer.stop_reason)}\n{text}" if answer.partial else text
+            text = answer_text(answer.value) if answer.found else prompts.NOTHING_FOUND
+            if answer.partial:
+                text = f"{prompts.partial_child(answer.stop_reason)}\n{text}"
+            self._close_call(address, _status(answer), text)
+        return text
 
-    async def _direct(self) -> Answer:
-        """One call with the whole text."""
+    async def _tool(self, parent: Call, name: str, arguments: str) -> str | Failed:
+        """A call of a function of the user's. What it says is shown to models, so no key may be in it."""
+        if self.tools is None or (objection := self.tools.objection(name)):
+            return Failed(objection if self.tools is not None else "NameError: there are no tools")
+        address, kept = self._address(parent), TOOL_CHARS
+        shown = self.hidden(arguments)
+        omitted = max(len(shown) - kept, 0)
+        self.emit(ToolStarted(parent.address, parent.depth + 1, name, shown[:kept], omitted), address)
+        returned = Returned(error="CancelledError: the call was cancelled")
+        try:
+            returned = await self.tools.call(name, arguments)
+        finally:
+            result, error, printed = map(self.hidden, (returned.result, returned.error, returned.printed))
+            omitted = max(len(result) - kept, 0)
+            took, printed = round(returned.duration_s, 4), printed[-PRINTED_CHARS:]
+            self.emit(ToolFinished(name, result[:kept], omitted, error or None, printed, took), address)
+        return Failed(error) if error else result
+
+    async def _direct(self, address: str) -> Answer:
+        """One request with the whole text, answered in words; an empty reply is no answer, and asked for again."""
         corpus, model = self.documents.corpus, self.models.root
-        text = corpus.text(*corpus.whole)
-        with self._open("0", CallStarted(None, 0, "root", model.name, self.job.question, len(text))):
-            answer = await self._read_whole(model, prompts.direct(self.job.question, text))
-            self._finished("0", answer)
-        return answer
-
-    async def _read_whole(self, model: Model, messages: tuple[Message, ...]) -> Answer:
-        """The answer in words; an empty reply is no answer, and asked for again."""
+        question, earlier, schema = self.job.question, self.earlier, self.job.schema
+        if earlier is None:
+            messages = prompts.direct(question, corpus.text(*corpus.whole), schema, self.job.settings.strict)
+        else:
+            messages = prompts.direct_again(earlier.messages, earlier.reply, question, schema)
         why = ""
-        for _ in range(EMPTY_REPLIES):
-            completion = await self.dispatch.complete("0", model, messages, "direct")
+        rejected: Answer | None = None
+        empty = sent_back = 0
+        while empty < EMPTY_REPLIES:
+            completion = await self.dispatch.complete(address, model, messages, "direct")
             if isinstance(completion, Refusal):
-                return Answer(None, (), completion.reason)
+                return replace(rejected or Answer(None), stop_reason=completion.reason)
             self.seen.saw_all()
             cut = completion.finish_reason == "length"
             if not reply.spoken(completion):
                 why = "its output limit went into reasoning" if cut else ""
+                empty += 1
                 continue
             if reply.is_refusal(reply.spoken(completion)):
                 raise loop.refused(model.name, reply.spoken(completion))
             if cut:
-                self.emit(NoticeGiven("reply_cut", "the reply was cut off by its output limit"), "0")
-            said = reply.words(completion.text, [document.path for document in self.documents.corpus.documents])
-            return Answer(said.value, said.quotes, StopReason.MAX_TOKENS if cut else StopReason.FINAL)
+                self.emit(NoticeGiven("reply_cut", "the reply was cut off by its output limit"), address)
+            said = reply.words(completion.text, [document.path for document in corpus.documents])
+            check = Check(said.value, said.quotes, spoken=True)
+            checked = await self._check(check, schema, self.job.settings.strict, address)
+            reason = StopReason.MAX_TOKENS if cut else StopReason.FINAL
+            answer = Answer(checked.value, said.quotes, reason, checked.problem)
+            if not answer.problem or sent_back == loop.SENT_BACK:
+                return answer
+            sent_back, rejected = sent_back + 1, answer
+            messages = prompts.again(messages, reply.spoken(completion), answer.problem)
         raise ModelError(f"{model.name} sent an empty reply, {EMPTY_REPLIES} times", why=why, hint="try another model")
 
     def _refuse(self, parent: Call, refusal: Refusal) -> Failed:
         """A limit refused a sub-call: the parent's cell goes on, and lands after it."""
-        self._refused.setdefault(parent.address, self.dispatch.hit(refusal, parent.address))
+        own = self._calls[parent.address]
+        own.refused = own.refused or self.dispatch.hit(refusal, parent.address)
         return Failed(f"refused: {refusal.message}")
 
     def _end(self, error: RlmError) -> Failed:
@@ -336,18 +529,32 @@ class Run:
             self.ledger.close_call(address)
 
     def _finished(self, address: str, answer: Answer) -> None:
-        status = Status.PARTIAL if answer.partial else Status.COMPLETE if answer.found else Status.NOT_FOUND
-        self._close_call(address, status, answer_text(answer.value))
+        self._close_call(address, _status(answer), answer_text(answer.value))
 
     def _close_call(self, address: str, status: Status, text: str) -> None:
         usage, cost = self.state.calls[address].subtree()
         self.emit(CallFinished(str(status), text, usage, cost), address)
 
     def _address(self, parent: Call) -> str:
-        self._children[parent.address] = self._children.get(parent.address, 0) + 1
-        return f"{parent.address}.{self._children[parent.address]}"
+        own = self._calls[parent.address]
+        own.children += 1
+        return f"{parent.address}.{own.children}"
 
     def _model(self, name: str) -> Model:
         model = self.models.named(name)
         assert model is not None
         return model
+
+
+async def _outcome(answering: asyncio.Task[str | Failed]) -> str | Failed:
+    """What came of a sub-call that another one asked."""
+    await asyncio.wait([answering])
+    if answering.cancelled() or answering.exception():
+        return Failed("the same prompt was being asked, and was given up")
+    return answering.result()
+
+
+def _status(answer: Answer) -> Status:
+    if answer.problem:
+        return Status.INVALID
+    return Status.PARTIAL if answer.partial else Status.COMPLETE if answer.found else Status.NOT_FOUND

@@ -39,6 +39,12 @@ class Spelling:
     none: bool = False
     """The word `none` is allowed and means no limit."""
     minimum: float | None = None
+    files: bool = False
+    """The values of a list are files."""
+
+    @property
+    def names_files(self) -> bool:
+        return self.kind == "path" or self.files
 
 
 def setting(default: Any, kind: Kind, *flags: str, **spelling: Any) -> Any:
@@ -80,6 +86,11 @@ class Settings:
     # Strategy
     mode: str = setting("auto", "choice", "--mode", choices=("auto", "rlm", "direct"), metavar="MODE", group="Strategy")
     """rlm works in the REPL, direct asks once with the whole text, auto takes direct for short texts and says so."""
+    tool: tuple[str, ...] = setting((), "list", "--tool", metavar="FILE.py", group="Strategy", files=True)
+    """Let code in the REPL call the public functions of FILE.py. They run outside the sandbox, with your rights. Repeatable."""
+
+    samples: int = setting(1, "int", "--samples", metavar="N", group="Strategy", minimum=1)
+    """Answer N times independently and hand over what most of them say."""
 
     # Limits
     max_budget: float | None = setting(1.0, "usd", "-b", "--max-budget", metavar="USD", group="Limits", common=True, project="lower", none=True, minimum=0)
@@ -102,6 +113,10 @@ class Settings:
     # Run
     dry_run: bool = setting(False, "flag", "-n", "--dry-run", group="Run", common=True, configurable=False)
     """Show the plan: files, models, cost at most. Sends nothing."""
+    follow_up: bool = setting(False, "flag", "-c", "--continue", group="Run", common=True, configurable=False)
+    """Go on from the last run with a new question: its documents, its variables, what was said."""
+    run: str | None = setting(None, "text", "--run", metavar="RUN", group="Run", configurable=False)
+    """With --continue: go on from RUN, the start of an id in rlm runs."""
     sandbox: str = setting("auto", "choice", "--sandbox", choices=("auto", "process", "soft", "none"), metavar="NAME", group="Run")
     """Where the model's code runs: process is enforced by the kernel; soft and none are not and must be asked for. auto is process."""
     no_save: bool = setting(False, "flag", "--no-save", group="Run")
@@ -114,8 +129,14 @@ class Settings:
     """Print one JSON object with the answer, citations, coverage and cost."""
     jsonl: bool = setting(False, "flag", "--jsonl", group="Answer", configurable=False)
     """Print every event as a line of JSON; the last one is the result."""
+    schema: str | None = setting(None, "text", "--schema", metavar="SPEC", group="Answer", common=True, project="yes")
+    """The answer is JSON that satisfies SPEC: a JSON Schema, in a file or inline, or fields like 'party, amount float, signed date?', in [ ] for a list of such objects."""
     cite: bool = setting(True, "flag", "--cite", negation="--no-cite", group="Answer", project="yes")
     """Print numbered quotes with the place where each was found."""
+    strict: bool = setting(False, "flag", "--strict", group="Answer", project="yes")
+    """Exit 8 unless there is a quote and every quote was found, exact or approximate, in one document."""
+    exit_status: bool = setting(False, "flag", "-e", "--exit-status", group="Answer", common=True, configurable=False)
+    """A yes/no question: exit 0 for yes, 1 for no or not found, 8 for anything else."""
     trace: str | None = setting(None, "path", "--trace", metavar="FILE", group="Answer", configurable=False)
     """Write a second copy of the trace to FILE."""
 
@@ -136,6 +157,8 @@ class Settings:
     """Seconds for one request to a model."""
     cell_timeout: float = setting(60.0, "duration", project="lower", minimum=0)
     """Seconds of computing for one piece of code; waiting for sub-calls does not count."""
+    tool_timeout: float = setting(60.0, "duration", project="lower", minimum=0)
+    """Seconds for one call of a function of --tool; its process is ended then, and a fresh one started for the next."""
     repl_memory: int = setting(1 << 30, "size", project="lower", minimum=64 << 20)
     """Memory of one REPL beside the corpus."""
     context_memory: int = setting(256 << 20, "size", minimum=0)
@@ -146,6 +169,8 @@ class Settings:
     """How the REPL is offered to a model: text, as a block of code to write; tools, as a function to call; auto, text until the model calls a function."""
     effort: str | None = setting(None, "choice", choices=("low", "medium", "high"), none=True)
     """How long models that can reason do so before they reply; none leaves it to them."""
+    corpora_size: int = setting(2 << 30, "size", minimum=0)
+    """Disk space for the documents of past runs, for follow-up questions; half of it for one corpus at most."""
     subcall_models: tuple[str, ...] = setting((), "list")
     """Further models that code in the REPL may name in llm_query(model=…)."""
     keys: dict[str, Any] = setting({}, "table")

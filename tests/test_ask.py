@@ -19,7 +19,6 @@ from scripted import SENTINEL_KEY, Reply, ScriptedServer
 
 from rlm_cli import question
 from rlm_cli.events import CallStarted
-from rlm_cli.models.litellm import start_import
 from rlm_cli.prepare import Job
 from rlm_cli.settings import Settings
 from rlm_cli.trace import Written
@@ -61,6 +60,8 @@ CARRIED = {
     },
     "code.started": {"code"},
     "code.finished": {"stdout", "omitted_chars", "error", "final", "duration_s"},
+    "tool.started": {"parent", "depth", "name", "arguments", "omitted_chars"},
+    "tool.finished": {"name", "result", "omitted_chars", "error", "printed", "duration_s"},
     "notice": {"code", "message"},
     "limit.reached": {"limit", "value", "max"},
     "call.finished": {"status", "answer", "usage"},
@@ -182,12 +183,13 @@ def test_every_event_and_every_notice(rlm: Rlm, write: Write, tmp_path: Path) ->
     write("a.txt", ACME)
     replies = script(
         block("import os\nos._exit(1)"),
-        block("print(llm_query('cut me', context[:300]))\nllm_query('one too many')"),
+        block("print(twice('a tool'), llm_query('cut me', context[:300]))\nllm_query('one too many')"),
         block("FINAL('Part [1] [9]', quotes=[\"thirty days' notice\"])"),
         sub=lambda prompt: Reply("some words", finish_reason="length"),
     )
     config = tmp_path / "config.toml"
-    config.write_text('subcall_models = ["openai/third"]\n')
+    config.write_text('subcall_models = ["openai/third"]\ntool = ["tools.py"]\n')
+    (tmp_path / "tools.py").write_text("def twice(x): return x + x\n")
     with ScriptedServer(replies) as server:
         ran = rlm(
             "ask", "--config", str(config), "-m", "openai/scripted", "-M", "openai/other", "--option", "temperature=0.5",
@@ -201,7 +203,7 @@ def test_every_event_and_every_notice(rlm: Rlm, write: Write, tmp_path: Path) ->
     result = events[-1]["result"]
     assert (ran.code, result["status"], result["stop_reason"]) == (6, "partial", "max_subcalls")
     assert {notice["code"] for notice in result["notices"]} == {
-        "price_unknown", "sandbox_weak", "repl_replaced", "reply_cut", "citation_missing",
+        "price_unknown", "sandbox_weak", "repl_replaced", "reply_cut", "citation_missing", "tools_outside",
     }  # fmt: skip
     assert result["coverage"]["truncated_calls"] == 1
     sent = [
@@ -239,7 +241,7 @@ def test_a_system_without_walls_is_refused(rlm: Rlm, write: Write, tmp_path: Pat
     """Where the kernel will not install a filter the REPL is not started: exit 7, what is missing, the line to copy."""
     write("a.txt", ACME)
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("without_seccomp.py")), str(BIN), "ask", "-m", "offline/extractive",
+        [sys.executable, str(Path(__file__).with_name("without.py")), "seccomp", str(BIN), "ask", "-m", "offline/extractive",
          "--mode", "rlm", "--json", "Q?", "docs"],
         cwd=tmp_path, env=rlm.environ(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -370,6 +372,65 @@ def test_a_failed_subcall_raises_in_the_repl(rlm: Rlm, write: Write, tmp_path: P
     assert result["subcalls"] == {"ok": 1, "failed": 1, "retried": 0}
 
 
+def test_an_identical_prompt_is_asked_once(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """In one batch, in a later one, with a slice as context: one request, counted once; a failed one is asked again."""
+    write("a.txt", ACME)
+    code_ = (
+        "first = llm_query_batched(['a', 'b', 'a', 'a'])\nagain = [llm_query('b'), llm_query('who?', context[:40])]\n"
+        "again.append(llm_query('who?', context[0:40]))\n"
+        "for n in range(2):\n    try:\n        llm_query('bad')\n    except SubcallError:\n        pass\n"
+        "FINAL(first + again)"
+    )
+    asked: list[str] = []
+
+    def sub(prompt: str) -> str | Reply:
+        asked.append(prompt)
+        return Reply("no", status=400) if prompt == "bad" else f"{prompt[-4:]} {len(asked)}"
+
+    with ScriptedServer(script(block(code_), sub=sub)) as server:
+        _, out, err = ask(rlm, server, "--mode", "rlm", "-j", "1", "--json", "Q?", "docs", cwd=tmp_path)
+    result = result_of(out)
+    assert json.loads(result["answer"]) == ["a 1", "b 2", "a 1", "a 1", "b 2", "who? 3", "who? 3"], err
+    assert (len(asked), result["subcalls"]) == (5, {"ok": 3, "failed": 2, "retried": 0})
+
+
+def test_asking_again_pays_for_what_failed(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """Three of two hundred fail: 197 results are on the exception, and the same batch again costs three requests."""
+    write("a.txt", ACME)
+    code_ = (
+        "prompts = [f'part {n}' for n in range(200)]\n"
+        "try:\n    llm_query_batched(prompts)\nexcept SubcallError as error:\n"
+        "    came = [r for r in error.results if isinstance(r, str)]\n    print(str(error)[:60])\n"
+        "FINAL([len(came), len(_results), len(llm_query_batched(prompts))])"
+    )
+    failed: set[str] = set()
+
+    def sub(prompt: str) -> str | Reply:
+        if prompt in ("part 7", "part 77", "part 177") and prompt not in failed:
+            failed.add(prompt)
+            return Reply("no", status=400)
+        return "fine"
+
+    with ScriptedServer(script(block(code_), sub=sub)) as server:
+        _, out, err = ask(rlm, server, "--mode", "rlm", "--max-subcalls", "203", "--json", "Q?", "docs", cwd=tmp_path)
+    result = result_of(out)
+    assert json.loads(result["answer"]) == [197, 200, 200], err
+    assert (len(server.requests), result["status"]) == (1 + 200 + 3, "complete")
+
+
+def test_many_thin_prompts_draw_one_advice(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """More than fifty small prompts: the model hears once, in numbers, what one prompt may have."""
+    write("a.txt", ACME)
+    batch = "x = llm_query_batched([f'{n} of {size}' for n in range(60)])\nprint(len(x))"
+    replies = script(block("size = 1\n" + batch), block("size = 2\n" + batch), block("FINAL('done')"))
+    with ScriptedServer(replies) as server:
+        code, _, err = ask(rlm, server, "--mode", "rlm", "Q?", "docs", cwd=tmp_path)
+    assert code == 0, err
+    heard = [request.prompt for request in server.requests if is_root(request.body)]
+    assert re.search(r"That batch had 60 prompts of 7 characters \(median\). One prompt may have \d+,000:", heard[1])
+    assert "That batch had" not in heard[2]
+
+
 def test_recursion_gives_children_a_repl_of_their_own(rlm: Rlm, write: Write, tmp_path: Path) -> None:
     """rlm_query at --max-depth 2: the child sees its slice only, and fan-out with one slot does not deadlock."""
     write("a.txt", ACME)
@@ -392,6 +453,39 @@ def test_recursion_gives_children_a_repl_of_their_own(rlm: Rlm, write: Write, tm
     starts = [json.loads(line) for line in Path(result["trace"]).read_text().splitlines()]
     calls = {(e["call"], e["kind"]) for e in starts if e["type"] == "call.started"}
     assert calls == {("0", "root"), ("0.1", "rlm"), ("0.2", "rlm"), ("0.1.1", "llm"), ("0.2.1", "llm")}
+
+
+def test_three_levels_of_five_end_in_order(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """--max-depth 3: a root, five children, twenty-five grandchildren with a REPL each, their sub-calls, one budget; the
+    tree is whole and every call is closed before its parent."""
+    write("a.txt", ACME)
+
+    def answer(request: dict[str, Any]) -> str:
+        if not is_root(request):
+            return "1"
+        asked = re.findall(r'original query: "(.*?)"', str(request["messages"][1]["content"]))[-1]
+        below = {"Q?": "rlm", "level 1": "rlm", "level 2": "llm"}[asked.partition(":")[0]]
+        level = 1 if asked == "Q?" else 2
+        return block(
+            f"said = {below}_query_batched([f'level {level}: {{n}} of {asked.replace(':', '')}' for n in range(5)])\n"
+            "FINAL(sum(int(n) for n in said))"
+        )
+
+    with ScriptedServer(answer) as server:
+        code, out, err = ask(rlm, server, "--mode", "rlm", "--max-depth", "3", "--json", "Q?", "docs", cwd=tmp_path)
+    result = result_of(out)
+    assert (code, result["answer"], result["status"]) == (0, "125", "complete"), err
+    assert result["subcalls"] == {"ok": 5 + 25 + 125, "failed": 0, "retried": 0}
+    events = [json.loads(line) for line in Path(result["trace"]).read_text(encoding="utf-8").splitlines()]
+    started = {e["call"]: e for e in events if e["type"] == "call.started"}
+    ended = {e["call"]: e["seq"] for e in events if e["type"] == "call.finished"}
+    assert started.keys() == ended.keys()
+    assert sorted(c.count(".") for c in started) == [0] + [1] * 5 + [2] * 25 + [3] * 125
+    for address, event in started.items():
+        assert event["depth"] == address.count(".")
+        assert event["parent"] is None or (
+            ended[address] < ended[event["parent"]] and address.startswith(event["parent"])
+        )
 
 
 def test_many_children_share_what_there_is_to_open(rlm: Rlm, write: Write, tmp_path: Path) -> None:
@@ -467,7 +561,8 @@ def test_limits_land_with_a_partial_answer(
             return "seen " * 200
         if "The work ends here" in str(request["messages"][-1]["content"]):
             return block('FINAL("Part [1]", quotes=["thirty days"])')
-        return block("x = llm_query('a')\ny = llm_query('b')\nprint(x, y)")
+        n = len(request["messages"])
+        return block(f"x = llm_query('a{n}')\ny = llm_query('b{n}')\nprint(x, y)")
 
     for on_limit in ("answer", "fail"):
         with ScriptedServer(answer) as server:
@@ -852,16 +947,22 @@ def test_the_library_can_be_cancelled(write: Write, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("OPENAI_API_KEY", SENTINEL_KEY)
     late: list[Reply | str] = [Reply("late", delay_s=30), "Fine."]
 
-    async def main() -> str:
-        await asyncio.wrap_future(start_import())
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1):
+    async def expire(limit: asyncio.Timeout, server: ScriptedServer) -> None:
+        while not server.requests:  # noqa: ASYNC110 (the server is in another thread)
+            await asyncio.sleep(0.02)
+        limit.reschedule(asyncio.get_running_loop().time())
+
+    async def main(server: ScriptedServer) -> str:
+        with pytest.raises(TimeoutError):  # noqa: PT012
+            async with asyncio.timeout(60) as limit:
+                expiring = asyncio.ensure_future(expire(limit, server))
                 await rlm_cli.aask("Q?", path, model="openai/x", max_budget=None)
+        await expiring
         return (await rlm_cli.aask("Q?", path, model="openai/x", max_budget="none", timeout="1m")).text
 
     with ScriptedServer(late) as server:
         monkeypatch.setenv("OPENAI_API_BASE", server.base_url)
-        assert asyncio.run(main()) == "Fine."
+        assert asyncio.run(main(server)) == "Fine."
 
 
 def test_a_bug_is_reported_and_journaled(write: Write, tmp_path: Path) -> None:

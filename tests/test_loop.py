@@ -10,13 +10,28 @@ from itertools import chain, pairwise, repeat
 import pytest
 
 from rlm_cli import prompts
-from rlm_cli.call import Call, Complete, Completion, Entry, Execute, Handover, Message, Output, Preview, ToolCall
+from rlm_cli.call import (
+    Call,
+    Complete,
+    Completion,
+    Entry,
+    Execute,
+    Handover,
+    Message,
+    Output,
+    Preview,
+    ToolCall,
+    Trajectory,
+)
 from rlm_cli.errors import ConfigError, ModelError, RlmError
 from rlm_cli.ledger import Refusal, StopReason
 from rlm_cli.loop import NUDGES, converse
 from rlm_cli.result import Answer, Quote
 
 BUDGET = Refusal(StopReason.MAX_BUDGET, "the budget is used up")
+
+
+SUMMARY = "So far: nothing in acme.txt."
 
 
 def a_call(**changes: object) -> Call:
@@ -38,12 +53,14 @@ def a_call(**changes: object) -> Call:
 
 def play(call: Call, sent: Sequence[str | Completion | Output | Refusal]) -> tuple[Answer, list[Complete | Execute]]:
     """Send these values to the loop, one an effect; the answer and the effects it asked for. A refusal at the end is
-    sent for as long as it takes."""
+    sent for as long as it takes; summaries are written besides."""
     conversation = converse(call)
     effects = [next(conversation)]
     for value in chain(sent, repeat(sent[-1], 20) if isinstance(sent[-1], Refusal) else ()):
         try:
             effects.append(conversation.send(Completion(value) if isinstance(value, str) else value))
+            while isinstance(effects[-1], Complete) and effects[-1].purpose == "summary":
+                effects.append(conversation.send(Completion(SUMMARY)))
         except StopIteration as stop:
             answer: Answer = stop.value
             return answer, effects
@@ -118,8 +135,8 @@ def test_three_nudges_then_the_landing() -> None:
 def test_code_resets_the_nudges() -> None:
     """Only replies in a row count."""
     sent: list[str | Output] = []
-    for _ in range(3):
-        sent += ["Let me think."] * NUDGES + [code("1"), Output("1")]
+    for n in range(3):
+        sent += ["Let me think."] * NUDGES + [code(str(n)), Output("1")]
     answer, _ = play(a_call(), [*sent, 'FINAL("ok")'])
     assert answer == Answer("ok")
 
@@ -146,6 +163,61 @@ def test_landing(sent: list[str | Output | Refusal], expected: Answer) -> None:
     assert answer == expected
     landings = [e for e in effects if isinstance(e, Execute) and not e.subcalls]
     assert len(landings) <= 1
+
+
+QUOTED = Handover("Thirty [1].", (Quote("thirty days", "acme.txt"),))
+WORK: dict[StopReason, list[str | Output | Refusal]] = {
+    StopReason.MAX_BUDGET: [code("a"), Output("seen"), Refusal(StopReason.MAX_BUDGET, "no money")],
+    StopReason.MAX_TOKENS: [code("a"), Output("seen"), Refusal(StopReason.MAX_TOKENS, "no tokens")],
+    StopReason.TIMEOUT: [code("a"), Output("seen", refused=Refusal(StopReason.TIMEOUT, "no time"))],
+    StopReason.MAX_SUBCALLS: [code("a"), Output("seen", refused=Refusal(StopReason.MAX_SUBCALLS, "no calls"))],
+    StopReason.MAX_ITERATIONS: [code("a"), Output("seen"), code("b"), Output("seen")],
+    StopReason.NO_PROGRESS: [code("a"), Output("seen"), *["Let me think."] * (NUDGES + 1)],
+}
+"""What leads to each limit, with something printed on the way."""
+DOWN = ModelError("the server is down")
+LANDINGS: dict[str, tuple[list[str | Output | Refusal | ModelError], object]] = {
+    "code": ([code("FINAL(x)"), Output(answer=QUOTED)], QUOTED),
+    "code, sent back for a quote": ([code("FINAL(x)"), Output(error="QuoteNotFound", held=QUOTED)], QUOTED),
+    "final in prose": (
+        ['FINAL("Thirty [1].", quotes=[("acme.txt", "thirty days")])', Output(answer=QUOTED)],
+        QUOTED,
+    ),
+    "code fails, then words": (
+        [code("1/0"), Output(error="ZeroDivisionError"), "Thirty [1].\n> acme.txt: thirty days"],
+        QUOTED,
+    ),
+    "words, words": (["I think", "Thirty [1].\n> acme.txt: thirty days"], QUOTED),
+    "a draft, then nothing": ([code("x"), Output(draft="so far"), DOWN], Handover("so far")),
+    "words: not found": (["Hm.", "NOT FOUND"], Handover(None)),
+    "only code": (["Hm.", code("print(1)")], None),
+    "an empty reply": (["", ""], None),
+    "down at once": ([DOWN], None),
+    "down for words": (["Hm.", DOWN], None),
+    "refused": ([Refusal(StopReason.TIMEOUT, "no time at all")], None),
+}
+"""How a landing goes, and what it hands over; None: what was printed last is reported as such."""
+
+
+@pytest.mark.parametrize("limit", WORK)
+@pytest.mark.parametrize("landing", LANDINGS)
+def test_every_landing_at_every_limit(limit: StopReason, landing: str) -> None:
+    """Whatever stops the work, and however the landing goes: one partial answer with its quotes and the true reason."""
+    sent, expected = LANDINGS[landing]
+    conversation = converse(a_call(max_iterations=2 if limit is StopReason.MAX_ITERATIONS else 9))
+    effects: list[Complete | Execute] = [next(conversation)]
+    with pytest.raises(StopIteration) as stopped:  # noqa: PT012 (which one ends it is the question)
+        for value in (*WORK[limit], *sent):
+            if isinstance(value, ModelError):
+                effects.append(conversation.throw(value))
+            else:
+                effects.append(conversation.send(Completion(value) if isinstance(value, str) else value))
+    answer: Answer = stopped.value.value
+    handed = expected or Handover("No answer was handed over. The last output was:\nseen")
+    assert (answer.value, answer.quotes, answer.stop_reason) == (handed.value, handed.quotes, limit)
+    assert answer.why
+    assert sum(isinstance(effect, Execute) and not effect.subcalls for effect in effects) <= 1
+    assert sum(isinstance(effect, Complete) and effect.purpose == "landing" for effect in effects) <= 2
 
 
 def test_the_landing_code_runs_without_subcalls() -> None:
@@ -216,9 +288,63 @@ def test_old_turns_are_left_out_and_the_newest_is_cut(window: int) -> None:
     messages = [effect for effect in effects if isinstance(effect, Complete)][-1].messages
     assert size(messages) <= window
     assert [message.role for message in messages[:3]] == ["system", "user", "assistant"]
-    assert "earlier turns left out here" in messages[-1].content
+    assert "earlier turns left out here" in messages[3].content
+    assert messages[2].content == SUMMARY
     assert "<39>" in messages[-1].content
     assert "cut to fit the window" in messages[-1].content
+
+
+def test_a_small_window_over_thirty_iterations() -> None:
+    """8,000 tokens: first old outputs are shortened, then a summary stands for old turns; between two such cuts the
+    requests are append-only; what is new is whole."""
+    sent: list[str | Output] = []
+    for n in range(30):
+        sent += [code(f"print({n})"), Output(f"<{n}> " + "word " * 400 + f"</{n}>")]
+    _, effects = play(a_call(window_bytes=18_000, max_iterations=31), [*sent, 'FINAL("done")'])
+    asked = [effect for effect in effects if isinstance(effect, Complete)]
+    assert all(size(effect.messages) <= 18_000 for effect in asked)
+    iterations = [effect.messages for effect in asked if effect.purpose == "iteration"]
+    assert len(iterations) == 31
+    assert all(f"</{n}>" in messages[-1].content for n, messages in enumerate(iterations[1:]))
+    kept = [after[: len(before)] == before for before, after in pairwise(iterations)]
+    assert kept.count(False) <= 20
+    summaries = [effect.messages[-1].content for effect in asked if effect.purpose == "summary"]
+    assert 1 <= len(summaries) <= 12
+    assert all("will be left out from now on" in text for text in summaries)
+    assert iterations[-1][2].content == SUMMARY
+
+
+def test_a_summary_that_is_refused_is_done_without() -> None:
+    """The run goes on; the model is told that turns are missing."""
+    conversation = converse(a_call(window_bytes=10_000))
+    next(conversation)
+    effect: Complete | Execute = conversation.send(Completion(code("print(0)")))
+    for n in range(1, 12):
+        effect = conversation.send(Output("x" * 3_000))
+        if isinstance(effect, Complete) and effect.purpose == "summary":
+            break
+        conversation.send(Completion(code(f"print({n})")))
+    assert isinstance(effect, Complete)
+    assert effect.purpose == "summary"
+    after = conversation.send(BUDGET)
+    assert isinstance(after, Complete)
+    assert after.purpose == "iteration"
+    assert "left out here" in after.messages[3].content
+
+
+def test_the_same_again_is_remarked_on_and_ends_the_third_time() -> None:
+    """A model that goes in circles is told, then landed."""
+    sent: list[str | Output] = [code("print(1)"), Output("1")] * 3
+    answer, effects = play(a_call(), [*sent, "FINAL('so be it')"])
+    assert answer == Answer("so be it", (), StopReason.NO_PROGRESS)
+    assert answer.why == "the same code gave the same result 3 times"
+    asked = [effect.messages[-1].content for effect in effects if isinstance(effect, Complete)]
+    assert prompts.REPEATED not in asked[1]
+    assert prompts.REPEATED in asked[2]
+    other, _ = play(a_call(), [code("print(1)"), Output("1"), code("print(1)"), Output("2")] * 3 + ["FINAL('ok')"])
+    assert other.stop_reason is StopReason.NO_PROGRESS  # the same three times, if not in a row
+    fine, _ = play(a_call(), [value for n in range(9) for value in (code("print(x)"), Output(str(n)))] + ["FINAL(1)"])
+    assert fine == Answer(1)
 
 
 def test_a_prompt_that_was_too_long_is_sent_again_shorter() -> None:
@@ -227,7 +353,7 @@ def test_a_prompt_that_was_too_long_is_sent_again_shorter() -> None:
     conversation = converse(call)
     next(conversation)
     conversation.send(Completion(code("print(context)")))
-    before = conversation.send(Output("x" * 20_000))
+    before = conversation.send(Output("x" * 16_000))
     after = conversation.throw(ModelError("too long", too_long=True))
     assert isinstance(before, Complete)
     assert isinstance(after, Complete)
@@ -287,7 +413,7 @@ def test_the_landing_fits_the_window_too() -> None:
 def test_a_child_whose_question_is_its_context_sees_both_ends_of_it() -> None:
     """`rlm_query(long_text)`: the REPL holds all of it, the first message what fits."""
     question = "begin " + "x" * 100_000 + " end"
-    asked = prompts.turn(a_call(question=question, asks_of_itself=True, window_bytes=60_000), ())
+    asked = prompts.turn(a_call(question=question, asks_of_itself=True, window_bytes=60_000), Trajectory())
     assert size(asked) < 40_000
     assert "begin xxx" in asked[1].content
     assert 'xxx end"' in asked[1].content
@@ -331,7 +457,7 @@ def test_only_the_newest_draft_is_kept() -> None:
     next(conversation)
     for value in sent:
         conversation.send(Completion(value) if isinstance(value, str) else value)  # type: ignore[arg-type]
-    kept = [turn.output.draft for turn in conversation.gi_frame.f_locals["trajectory"] if turn.output]
+    kept = [turn.output.draft for turn in conversation.gi_frame.f_locals["trajectory"].turns if turn.output]
     assert kept == [None, None, Handover(2)]
 
 
@@ -362,14 +488,14 @@ def test_a_final_that_is_no_answer_is_for_the_repl_to_explain(text: str) -> None
 def test_the_question_can_be_read_back() -> None:
     """The offline model and the visualizer find the question by its mark, whatever it holds."""
     for question in ("Plain?", 'With "quotes" inside?', "Two\nlines?"):
-        first = prompts.turn(a_call(question=question), ())[1].content
+        first = prompts.turn(a_call(question=question), Trajectory())[1].content
         assert prompts.question_of(first) == question
 
 
 @pytest.mark.parametrize("recursive", [True, False])
 def test_the_examples_are_good_code(recursive: bool) -> None:
     """Every block of the system prompt is a program, and no slot of the text was left unfilled."""
-    system = prompts.turn(a_call(recursive=recursive, sub_chars=90_000), ())[0].content
+    system = prompts.turn(a_call(recursive=recursive, sub_chars=90_000), Trajectory())[0].content
     blocks = re.findall(r"```repl\n(.*?)```", system, re.DOTALL)
     assert len(blocks) == 4
     for block in blocks:
@@ -523,8 +649,8 @@ def test_a_long_call_is_cut_as_text() -> None:
 )  # fmt: skip
 def test_one_line_of_the_prompt_varies(protocol: str, reasons: bool, words: str) -> None:
     """Models that do not reason by themselves are told to think in a few lines before their code."""
-    plain = prompts.turn(a_call(), ())[0].content.splitlines()
-    system = prompts.turn(a_call(protocol=protocol, reasons=reasons), ())[0].content.splitlines()
+    plain = prompts.turn(a_call(), Trajectory())[0].content.splitlines()
+    system = prompts.turn(a_call(protocol=protocol, reasons=reasons), Trajectory())[0].content.splitlines()
     assert words in "\n".join(system)
     differing = [line for line, other in zip(system, plain, strict=True) if line != other]
     assert len(differing) <= (2 if protocol == "tools" else 1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -35,9 +36,8 @@ def lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip() and not line.startswith(("#", "export "))]
 
 
-COMMANDS = [
-    line for text in blocks("sh") if text not in (block("install-and-ask"), block("test")) for line in lines(text)
-]
+SHELL = [line for text in blocks("sh") if text not in (block("install-and-ask"), block("test")) for line in lines(text)]
+COMMANDS = [line for line in SHELL if "--tool" not in line]
 
 
 @pytest.fixture
@@ -112,9 +112,32 @@ def test_the_configuration(rlm: Rlm, desk: Path) -> None:
 
 def test_the_program(rlm: Rlm) -> None:
     """The library's example prints an answer and where it stands."""
-    [program] = blocks("python")
+    [program] = [text for text in blocks("python") if "rlm_cli" in text]
     ran = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, env=rlm.environ(), capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
     assert "a limit ended the run" in ran.stdout
+
+
+def test_the_tool(rlm: Rlm, desk: Path) -> None:
+    """The file of tools and the command beside it: its function is offered, called from the REPL, and answers."""
+    [program] = [text for text in blocks("python") if text.startswith("# orders.py\n")]
+    [command] = [line for line in SHELL if "--tool" in line]
+    (desk / "orders.py").write_text(program)
+    with sqlite3.connect(desk / "shop.db") as shop:
+        shop.execute("CREATE TABLE orders (number, date, status, customer)")
+        rows = [(1, "2026-10-01", "sent", "Acme"), (2, "2026-11-01", "new", "Acme"), (3, "2026-11-02", "sent", "Birch")]
+        shop.executemany("INSERT INTO orders VALUES (?, ?, ?, ?)", rows)
+    shop.close()
+    replies = [
+        "I look.\n```repl\nfound = orders('Acme')\nprint(found)\n```",
+        "```repl\nFINAL(f'Number {found[0][\"number\"]}.')\n```",
+    ]
+    with ScriptedServer(replies) as server:
+        env = {name: value for name, value in server.env.items() if name.startswith(("OPENAI", "NO_PROXY"))}
+        ran = run(rlm, command, desk, RLM_MODEL="openai/scripted", **env)
+    assert (ran.returncode, ran.stdout) == (0, "Number 2.\n"), ran.stderr
+    assert "`orders(customer: str) -> list[dict]`:" in str(server.requests[0].messages[0]["content"])
+    assert "{'number': 2, 'date': '2026-11-01', 'status': 'new'}, {'number': 1," in server.requests[1].prompt
+    assert "outside the sandbox, with your rights: orders (orders.py)" in ran.stderr

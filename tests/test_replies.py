@@ -19,8 +19,8 @@ from rlm_cli.builder import CorpusBuilder
 from rlm_cli.call import Complete, Completion, Execute, Message, Output, ToolCall
 from rlm_cli.corpus import Corpus
 from rlm_cli.errors import ModelError
+from rlm_cli.history import _NUDGES as NUDGES
 from rlm_cli.loop import converse
-from rlm_cli.prompts import _NUDGES as NUDGES
 from rlm_cli.result import Answer
 from rlm_cli.sandbox import Failed, Query, Repl, open_sandbox
 

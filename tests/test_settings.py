@@ -112,6 +112,7 @@ def test_config_replaces_the_files_and_no_config_ignores_them(home: Path) -> Non
     [
         "sandbox = 'none'",
         "option = ['a=b']",
+        "tool = ['t.py']",
         "local = false",
         "max_budget = 5.0",
         "max_budget = 'none'",
@@ -137,6 +138,15 @@ def test_a_project_may_go_up_to_what_the_user_allows(home: Path) -> None:
     user(home, "max_budget = 10.0\n")
     project(home, "max_budget = 5.0\nmodel = 'a/b'\ncite = false\n")
     assert resolved(home).settings.max_budget == 5.0
+
+
+def test_tools_are_found_from_where_they_are_named(home: Path) -> None:
+    """A file in your configuration is looked for beside that, never in a working directory that may be anybody's."""
+    user(home, "tool = ['mine.py', '~/other.py', '/abs.py']\n")
+    beside = home / "config" / "rlm" / "mine.py"
+    assert resolved(home).settings.tool == (str(beside), str(Path("~/other.py").expanduser()), "/abs.py")
+    assert resolved(home, {"tool": ["a.py", "b.py"]}).settings.tool == ("a.py", "b.py")
+    assert resolved(home, environ={"RLM_TOOL": "a.py\nb.py"}).settings.tool == ("a.py", "b.py")
 
 
 def test_the_lower_of_two_limits_holds(home: Path) -> None:

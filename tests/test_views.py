@@ -30,6 +30,8 @@ from rlm_cli.events import (
     RunFinished,
     RunStarted,
     Stamped,
+    ToolFinished,
+    ToolStarted,
 )
 from rlm_cli.fold import fold
 from rlm_cli.result import Citation, Located, ModelUsage, Notice, Result, Status, StopReason
@@ -82,6 +84,25 @@ class TestFrames:
         happened = stamped([(0, None, Reading(12, 3_400_000, 88, "contracts/acme.pdf"))])
         assert rows(happened, 2, Canvas(100, 30)) == [
             "reading 12 files · 3.4 MB · 88 pages · contracts/acme.pdf   0:02   Ctrl-C stops"
+        ]
+
+    def test_tools(self) -> None:
+        """A call of a function of the user's is a row while it runs, and counted apart from models afterwards."""
+        happened = [*began(), *sub_call("0.1", 5)]
+        for n, error in ((2, None), (3, None), (4, "ValueError: no")):
+            happened += [
+                (6, f"0.{n}", ToolStarted("0", 1, "lookup", '[["acme"], {}]')),
+                (7, f"0.{n}", ToolFinished("lookup", "[]", 0, error, "", 1.0)),
+            ]
+        happened += [(9, "0.5", ToolStarted("0", 1, "lookup", '[["acme"], {"limit": 3}]'))]
+        happened += [(9, "0.6", ToolStarted("0", 1, "lookup", '[["its beginning onl'))]
+        shown = rows(stamped(happened), 11, Canvas(100, 30))[1:-1]
+        assert [" ".join(row.split()) for row in shown] == [
+            "├ 0.1 ✓ 1 openai/mini 94k→500 $0.0060",
+            "├ 0.2 … 0.3 ✓ 2 tool lookup",
+            "├ 0.4 ✗ 1 tool lookup",
+            '├ 0.5 ◐ tool lookup("acme", limit=3) 2s',
+            '└ 0.6 ◐ tool lookup([["its beginning onl…) 2s',
         ]
 
     def test_an_unknown_cost_is_said(self) -> None:

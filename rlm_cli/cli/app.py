@@ -97,6 +97,7 @@ def _refuse_contradictions(options: dict[str, Any]) -> None:
     for one, other, flags in (
         ("quiet", "verbose", "-q and -v"),
         ("json", "jsonl", "--json and --jsonl"),
+        ("exit_status", "schema", "-e and --schema"),
         ("dry_run", "json", "-n and --json"),
         ("dry_run", "jsonl", "-n and --jsonl"),
         ("dry_run", "output", "-n and -o"),

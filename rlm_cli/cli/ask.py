@@ -20,14 +20,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .. import contexts, prepare, question, read
+from ..earlier import load
 from ..errors import RlmError, UsageError
 from ..prepare import Job
 from ..result import Result, Status
 from ..settings import Settings
 from ..trace import Written, write_whole
 from ..views import View, Wishes, choose_view, use_color
-from ..views.answer import answer_text, summary_line
-from .configuration import state_folder
+from ..views.answer import answer_text, citation_lines, summary_line
+from .configuration import cache_folder, state_folder
 from .failure import say_error, tell, warn
 from .plan import plan_text
 
@@ -64,7 +65,15 @@ def job_of(asked: str | None, sources: list[str], settings: Settings, origins: M
         raise UsageError("the question is empty", hint='rlm ask "Which …?" FILE')
     if settings.files_from is not None:
         sources = [*sources, *read.read_list(settings.files_from, sys.stdin.buffer)]
-    if not sources and settings.files_from is None:
+    earlier = None
+    if settings.follow_up:
+        if sources or settings.files_from is not None:
+            why = "-c goes on with the documents of an earlier run"
+            raise UsageError("-c takes no sources", why=why, hint="leave them out, or leave out -c")
+        earlier = load(state_folder(), settings.run)
+    elif settings.run is not None:
+        raise UsageError("--run says which run -c goes on from", hint='rlm ask -c --run RUN "…"')
+    elif not sources and settings.files_from is None:
         if readers or not _has_input(sys.stdin):
             why = "no source was named, and stdin is the question" if readers else "no source was named or piped in"
             raise UsageError("no documents", why=why, hint='rlm ask "…" FILE')
@@ -72,7 +81,9 @@ def job_of(asked: str | None, sources: list[str], settings: Settings, origins: M
     careful = bool(os.environ.get("CI")) or settings.json or settings.jsonl
     stdin: BinaryIO | None = sys.stdin.buffer if sys.stdin is not None else None
     asked = asked.strip().encode("utf-8", "replace").decode()  # broken UTF-8 of an argument is not for a model
-    return Job(asked, tuple(sources), settings, origins, dict(os.environ), stdin, careful)
+    return Job(
+        asked, tuple(sources), settings, origins, dict(os.environ), stdin, earlier, cache_folder(), careful=careful
+    )
 
 
 def _question(path: str) -> str:
@@ -188,14 +199,22 @@ def _plan(job: Job, view: View, for_real: str) -> int:
 
     async def main() -> str:
         models = prepare.connect_models(job)
-        documents = await prepare.read_documents(job, lambda event, call: None)
+        tools = await prepare.open_tools(job, models)
+        try:
+            documents = await prepare.read_documents(job, lambda event, call: None)
+        finally:
+            if tools is not None:
+                tools.close()
         mode = prepare.choose_mode(job, documents, models.root)
-        sandbox = None
+        level = ""
         if mode == "rlm":
-            contexts.root_call(job, models, documents)
-            sandbox = prepare.open_sandbox(job)
-        level = f"{sandbox.name} ({sandbox.level})" if sandbox is not None else ""
-        return plan_text(job, models, documents, mode, level, for_real)
+            contexts.root_call(job, models, documents, tools=tools.tools if tools is not None else ())
+            sandbox = prepare.open_sandbox(job, tools)
+            try:
+                level = f"{sandbox.name} ({sandbox.level})"
+            finally:
+                await sandbox.close()
+        return plan_text(job, models, documents, mode, level, for_real, tools)
 
     text = asyncio.run(main())
     view.close()
@@ -216,6 +235,8 @@ def _show(job: Job, result: Result, stream: _Lines | None) -> int:
         color = s.output is None and use_color(s.color, sys.stdout, os.environ)
         if text := answer_text(result, s.cite, color):
             _put(text, s.output, kept)
+        if result.structured and s.cite and result.citations and not s.quiet:
+            tell("\n".join(citation_lines(result.citations, use_color(s.color, sys.stderr, os.environ))) + "\n")
     if result.failure is not None:
         say_error(result.failure, s.color)
     if not s.quiet and (result.usage.calls or result.error is None):

@@ -155,13 +155,14 @@ def variables() -> tuple[tuple[str, str], ...]:
 def exit_codes() -> tuple[tuple[str, str], ...]:
     return (
         ("0", "answered, or the documents do not answer; also when the reader of a pipe went away"),
-        ("1", "rlm doctor: something has to be fixed"),
+        ("1", "with -e: no, or not found; rlm doctor: something has to be fixed"),
         ("2", "the command line is wrong; also a text too long for --mode direct"),
         ("3", "configuration, credentials, unknown model or sandbox"),
         ("4", "nothing readable among the sources"),
         ("5", "the provider failed, after retries"),
         ("6", "a limit ended the run: a partial answer, or nothing with --on-limit fail"),
         ("7", "the sandbox could not start or died"),
+        ("8", "the answer does not satisfy --schema, -e or --strict; nothing on stdout, the last value in --json"),
         ("70", "internal error, or stdout could not be written"),
         ("129, 130, 143", "stopped by SIGHUP, SIGINT, SIGTERM"),
     )

@@ -86,7 +86,7 @@ def _bash_value(option: Option) -> str:
     if option.spelling.choices:
         choices = " ".join(option.spelling.choices)
         return f"""        {pattern}) COMPREPLY=($(compgen -W '{choices}' -- "$cur")); return ;;"""
-    if option.spelling.kind == "path":
+    if option.spelling.names_files:
         return (
             f"        {pattern}) compopt -o filenames 2>/dev/null; local IFS=$'\\n'; "
             """COMPREPLY=($(compgen -f -- "$cur")); return ;;"""
@@ -167,7 +167,7 @@ def _zsh_option(option: Option) -> str:
     marks = [flag + ("=" if flag.startswith("--") else "+") if option.takes_value else flag for flag in spelling.flags]
     text = f"[{_zsh_escaped(_first(option.help))}]"
     if option.takes_value:
-        action = f"({' '.join(spelling.choices)})" if spelling.choices else "_files" if spelling.kind == "path" else " "
+        action = f"({' '.join(spelling.choices)})" if spelling.choices else "_files" if spelling.names_files else " "
         text += f":{_zsh_escaped(spelling.metavar)}:{action}"
     excluded = "*" if repeats else f"({' '.join(option.all_flags)})"
     flags = "{" + ",".join(marks) + "}" if len(marks) > 1 else marks[0]
@@ -219,7 +219,7 @@ def _fish_option(option: Option) -> list[str]:
     flags = [f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}" for flag in spelling.flags]
     value = ""
     if option.takes_value:
-        value = " -r -F" if spelling.kind == "path" else " -x"
+        value = " -r -F" if spelling.names_files else " -x"
         value += f" -a {_fish_quoted(' '.join(spelling.choices))}" if spelling.choices else ""
     parts = [f"{' '.join(flags)}{value} -d {_fish_quoted(_first(option.help))}"]
     if spelling.negation:

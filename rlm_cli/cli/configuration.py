@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, UsageError
+from ..schema import is_file
 from ..settings import Settings, parse, spelling_of, variable
 from .commands import shown, variables
 from .failure import warn
@@ -87,10 +88,12 @@ def _flag(name: str, raw: Any = None) -> str:
 
 
 def _settle_rivals(values: dict[str, Any], origins: dict[str, str]) -> None:
-    """`-v` on the command line wins over a configured `quiet`, and the other way round."""
+    """`-v` on the command line wins over a configured `quiet`, and the other way round; `-e` over a `schema`."""
     for one, other in (("quiet", "verbose"), ("verbose", "quiet")):
         if values.get(one) and values.get(other) and origins[one].startswith("-"):
             values[other], origins[other] = False, f"{origins[one]}"
+    if values.get("exit_status") and not origins["schema"].startswith("-"):
+        values["schema"], origins["schema"] = None, origins["exit_status"]
 
 
 # ── the environment ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -141,6 +144,13 @@ def state_folder() -> Path:
     import platformdirs
 
     return platformdirs.user_state_path("rlm")
+
+
+def cache_folder() -> Path:
+    """Where kept corpora are; it need not exist."""
+    import platformdirs
+
+    return platformdirs.user_cache_path("rlm")
 
 
 def working_folder() -> Path:
@@ -231,7 +241,10 @@ def _layer(path: Path, table: Mapping[str, Any], origin: str) -> Layer:
             _no_keys_inside(raw, path)
         elif key == "models":
             _check_models(raw, path)
-        layer.values[key] = _parse(key, raw, f"{key} in {path}")
+        value = _parse(key, raw, f"{key} in {path}")
+        if spelling_of(key).files:  # by that file's folder: what lies in the working directory may be anybody's
+            value = tuple(str(path.absolute().parent / Path(name).expanduser()) for name in value)
+        layer.values[key] = _beside(value, path) if key == "schema" else value
         layer.origins[key] = origin
     return layer
 
@@ -277,7 +290,19 @@ def _tables(raw: Any, name: str, path: Path) -> Iterator[tuple[str, dict[str, An
 # ── what a project's file may do ────────────────────────────────────────────────────────────────────────────────────
 
 
+def _beside(spec: str, path: Path) -> str:
+    """A schema's file is named from the folder of the file that names it, wherever the command is typed."""
+    return str(path.parent / Path(spec).expanduser()) if is_file(spec) else spec
+
+
 def _only_allowed(project: Layer, path: Path) -> None:
+    spec = project.values.get("schema")
+    if spec and is_file(spec) and path.parent.resolve() not in Path(spec).resolve().parents:
+        raise ConfigError(
+            f"{path} may not name a schema outside its folder",
+            why="it goes to the model, and a project's file is somebody else's",
+            hint="put it beside the project's file; RLM_NO_CONFIG=1 ignores files",
+        )
     for key in project.values:
         if spelling_of(key).project == "no":
             raise ConfigError(

@@ -106,9 +106,15 @@ def _model(settings: Settings) -> Iterator[Finding]:
 
 
 def _sandbox(settings: Settings) -> Iterator[Finding]:
+    import asyncio
+
     from .. import prepare
 
-    level = prepare.open_sandbox(prepare.Job("", (), settings, {})).level
+    sandbox = prepare.open_sandbox(prepare.Job("", (), settings, {}))
+    try:
+        level = sandbox.level
+    finally:
+        asyncio.run(sandbox.close())
     enforced = level not in ("soft", "none")
     yield Finding(
         "ok" if enforced else "note",

@@ -6,13 +6,14 @@ trace of any age and any end: a run that was killed has a tree and no answer.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
 from .. import trace
 from ..errors import UsageError
-from ..fold import CallState, fold
+from ..fold import CallState, RunState, fold
 from ..result import Citation, Located, Status, answer_text
 from ..views.answer import NOT_FOUND, citation_lines
 from ..views.figures import plural, seconds, tokens, usd
@@ -20,6 +21,8 @@ from ..views.safe import clean, gist, one_line, shortened
 from .configuration import say, state_folder
 
 QUESTION_CHARS = 60
+TOOL_ROWS = 20
+"""Of each call."""
 
 
 def runs(arguments: list[str], options: dict[str, Any]) -> int:
@@ -44,17 +47,34 @@ def show(arguments: list[str], options: dict[str, Any]) -> int:
     say(f"run {folder.name} · {trace.started_at(folder.name).astimezone():%Y-%m-%d %H:%M:%S}")
     say(f"question  {one_line(state.started.question if state.started else '', 2_000)}")
     say()
-    for address in sorted(state.calls, key=lambda a: [int(part) for part in a.split(".")]):
-        say(_row(state.calls[address]))
+    for row in _rows(state):
+        say(row)
     for line in _ending(state.finished.result if state.finished else None):
         say(line)
     say(f"\ntrace  {clean(str(path))}")
     return 0
 
 
+def _rows(state: RunState) -> Iterator[str]:
+    """The tree. Of a call's tools, which may be thousands, the first."""
+    tools: Counter[str | None] = Counter()
+    for address in sorted(state.calls, key=lambda a: [int(part) for part in a.split(".")]):
+        call = state.calls[address]
+        tools[call.parent] += call.kind == "tool"
+        if call.kind != "tool" or tools[call.parent] <= TOOL_ROWS:
+            yield _row(call)
+    if more := sum(max(count - TOOL_ROWS, 0) for count in tools.values()):
+        yield f"and {more:,} more calls of tools, which the trace has"
+
+
 def _row(call: CallState) -> str:
     """One call of the tree, with what its own requests used."""
     status = str(call.standing).replace("_", " ") if call.ended is not None else "unfinished"
+    if call.kind == "tool":
+        took = [seconds(call.ended - call.started)] if call.ended is not None else []
+        told = shortened(one_line(call.question), QUESTION_CHARS)
+        why = f"  {one_line(call.detail, 200)}" if call.detail else ""
+        return f"{'  ' * call.depth}{call.address}  {' · '.join(['tool', status, *took])}  {told}{why}"
     parts = [one_line(call.model), status, tokens(call.usage), usd(call.cost)]
     told = f"  “{gist(call.question, QUESTION_CHARS)}”" if call.depth else ""
     return f"{'  ' * call.depth}{call.address}  {' · '.join(p for p in parts if p)}{told}"

@@ -15,6 +15,7 @@ from .. import __version__
 from ..events import UNKEPT
 from ..ledger import StopReason
 from ..result import SCHEMA, Citation, Located, Result, Status
+from ..schema import SHORT_TYPES
 from ..settings import Settings, helps, spelling_of, variable
 from ..trace import TYPES
 from .commands import GROUPS, SUMMARY, Command, Option, commands, exit_codes, shown, variables
@@ -46,6 +47,7 @@ def page() -> str:
     for command in commands():
         lines += _command(command)
     lines += [".SH OPTIONS OF ASK", *_ask_options(), *_configuration()]
+    lines += [".SH SCHEMAS", *_paragraphs(SCHEMAS)]
     lines += [".SH ENVIRONMENT", *_paragraphs(ENVIRONMENT), *_environment()]
     lines += [".SH OUTPUT", *_output()]
     lines += [".SH FILES", *_items(FILES)]
@@ -62,6 +64,17 @@ DESCRIPTION = (
     f"${Settings().max_budget:.2f} unless you say otherwise.",
     "A source is a file, a folder, a pattern or - for stdin. Without one stdin is read, where something is piped in.",
     "Options may stand before, between and after the arguments of a command; everything after -- is an argument.",
+)
+SCHEMAS = (
+    "The SPEC of --schema is a JSON Schema, inline ({...}) or in a file, whose name has a dot or a slash in it; or the "
+    "short form: fields separated by commas, or by line ends. A field is a name, perhaps a type, perhaps a colon and a "
+    "description: 'party, amount float, signed date?, tags[]: as printed'. Types are "
+    f"{', '.join(SHORT_TYPES)}; without one it is str. [] makes a list of it, ? allows null. In square brackets, it is "
+    "a list of such objects: '[party, amount float]'.",
+    "An answer that does not satisfy the schema goes back to the model, twice at most; then the exit code is 8. Values "
+    'are changed only where nothing is lost by it, like "30" to 30 where an integer is wanted. The formats that are '
+    "checked are date, date-time (the offset may be missing), email, ipv4, ipv6 and uuid. References stay within the "
+    "schema: nothing is fetched. Stdout is the value as JSON and nothing else; quotes are on stderr and in --json.",
 )
 ENVIRONMENT = (
     "Every setting that can be configured is also a variable: RLM_ and its name in capitals, like RLM_MAX_BUDGET for "
@@ -181,6 +194,8 @@ def _output() -> list[str]:
         f"{', '.join(result)}.",
         f"status is {_or(Status)}. stop_reason is {_or(StopReason)}. A citation has {', '.join(citation.to_json())}; "
         f"located is {_or(Located)}. A cost that is not known is null, never 0.",
+        "answer is text; with --schema or -e it is the value itself, and status is invalid where it does not satisfy "
+        "what was asked: it is then the last one that was handed over.",
         "With --jsonl, stdout is the trace of the run, rlm.trace/1, an event a line: v, run, seq (without gaps), t "
         "(seconds), type, call (the address: 0, 0.3, 0.3.1), and what the type carries. Types: "
         f'{", ".join(kinds)}. A long text stands once, in a blob, and as {{"blob": sha256}} elsewhere. The last event, '

@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..prepare import Documents, Job, Models
+from ..prompts import goes_on
+from ..tools import Tools
 from ..views.figures import count, plural, usd
 from ..views.lines import listed
 from ..views.safe import clean, one_line
 
 
-def plan_text(job: Job, models: Models, documents: Documents, mode: str, level: str, for_real: str) -> str:
+def plan_text(
+    job: Job, models: Models, documents: Documents, mode: str, level: str, for_real: str, tools: Tools | None = None
+) -> str:
     """The plan, some lines; ends in a newline. `level`: the sandbox and what it proved, where there is one;
     `for_real`: the line that asks."""
     lines = [*_listed(job, documents), _size(documents)]
@@ -22,7 +26,11 @@ def plan_text(job: Job, models: Models, documents: Documents, mode: str, level: 
     lines += [
         f"excluded {number:,} by {one_line(rule)}" for rule, number in sorted(documents.manifest.excluded.items())
     ]
+    if job.earlier is not None:
+        lines += [goes_on(job.earlier.run, len(job.earlier.cells)), *documents.manifest.notices]
     lines.append(_setup(job, models, mode, level))
+    if tools is not None:
+        lines.append(f"tools  {one_line(tools.listed(), 2_000)}: outside the sandbox, with your rights")
     endpoints = dict.fromkeys(m.endpoint for m in models.all if m.endpoint)
     lines.append("sends text to  " + (" · ".join(endpoints) or "nobody: no language model is used"))
     lines.append(_cost(job, models))

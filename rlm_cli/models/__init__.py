@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from ..call import Completion, Dialect, Message
 from ..errors import ConfigError
 from ..ledger import Price
+from ..schema import Schema
 
 OFFLINE = "offline/extractive"
 HOW_TO_CHOOSE = "Choose one with --model provider/model, or set a key, for example ANTHROPIC_API_KEY or OPENAI_API_KEY."
@@ -37,6 +38,8 @@ class Model(Protocol):
     """How it is offered the REPL."""
     reasons: bool
     """It thinks before it writes, as far as is known."""
+    structured: bool
+    """Its provider holds a reply to a JSON Schema, as far as is known."""
     rpm: int | None
     """Requests a minute the user allows; None = as many as there are."""
 
@@ -47,12 +50,15 @@ class Model(Protocol):
         """
         ...
 
-    async def complete(self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool) -> Completion:
+    async def complete(
+        self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool, schema: Schema | None = None
+    ) -> Completion:
         """One request, one reply, thinking apart from text. The functions that are offered are on the system message.
-        `sub` chooses the options meant for the sub-LM. It may take for ever: who calls has
-        a deadline, and cancels.
+        `sub` chooses the options meant for the sub-LM. `schema`, of an object, is for a provider to hold the reply to;
+        only for a model that is `structured`. It may take for ever: who calls has a deadline, and cancels.
 
-        Raises `ModelError` (with `retriable`, `retry_after`, `terminal`) or `ConfigError` (key, unknown model).
+        Raises `ModelError` (with `retriable`, `retry_after`, `terminal`, `schema_refused`) or `ConfigError` (key,
+        unknown model).
         """
         ...
 
@@ -152,6 +158,18 @@ def warm_up_for(models: Iterable[Model]) -> Callable[[], None]:
     from .litellm import LitellmModel
 
     return warm_up if any(isinstance(model, LitellmModel) for model in models) else lambda: None
+
+
+def without_keys(environ: Mapping[str, str], models: Iterable[Model]) -> dict[str, str]:
+    """`environ` without the variables that providers' keys are read from, and without any that holds a key of these
+    models: for a process whose calls a model decides."""
+    from . import catalog
+
+    known = {variable for provider in catalog.PROVIDERS for variable in provider.variables}
+    held = secrets(models)
+    return {
+        name: value for name, value in environ.items() if name not in known and not any(key in value for key in held)
+    }
 
 
 def secrets(models: Iterable[Model]) -> tuple[str, ...]:

@@ -91,11 +91,13 @@ LOCAL_SERVERS = frozenset({"ollama", "ollama_chat", "llamafile", "lm_studio", "h
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the price map says of a model; `price` None = it does not. `reasons`: it thinks before it writes."""
+    """What the price map says of a model; `price` None = it does not. `structured`: it takes a JSON Schema. `reasons`:
+    it thinks before it writes."""
 
     window: int
     max_output: int
     price: Price | None
+    structured: bool = False
     reasons: bool = False
 
 
@@ -136,7 +138,8 @@ def known(provider_name: str, model: str) -> Known | None:
     window = _whole(entry.get("max_input_tokens")) or _whole(entry.get("max_tokens")) or DEFAULT_WINDOW
     steps = [int(step[1]) * 1000 for step in map(_DEARER_ABOVE.fullmatch, entry) if step]
     output = _whole(entry.get("max_output_tokens")) or DEFAULT_MAX_OUTPUT
-    return Known(min([window, *steps]), output, _price(entry), bool(entry.get("supports_reasoning")))
+    structured, reasons = bool(entry.get("supports_response_schema")), bool(entry.get("supports_reasoning"))
+    return Known(min([window, *steps]), output, _price(entry), structured, reasons)
 
 
 def _price(entry: dict[str, Any]) -> Price | None:

@@ -72,6 +72,7 @@ class Connection:
     protocol: Dialect = "auto"
     reasons: bool = False
     effort: str | None = None
+    structured: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     sub_options: Mapping[str, Any] = field(default_factory=dict)
     key: str | None = field(default=None, repr=False)
@@ -118,7 +119,9 @@ def resolve(name: str, around: Surroundings) -> Connection:
             hint="name a model of a server on this machine, or leave out --local",
         )
     options, sub_options = _options(around.options, table.get("options", {}), name)
-    window, max_output, price, reasons = _measures(provider, bare, table, loopback)
+    known = _known(provider, bare, table)
+    reasons = known is not None and known.reasons
+    window, max_output, price = _measures(provider, known, table, loopback)
     protocol = table.get("protocol", around.protocol)
     if protocol == "auto" and catalog.CALLS_ANYWAY.match(f"{provider.name}/{bare}"):
         protocol = "tools"
@@ -153,6 +156,7 @@ def resolve(name: str, around: Surroundings) -> Connection:
         protocol=protocol,
         reasons=reasons or "effort" in table,
         effort=table.get("effort", around.effort if reasons else None),
+        structured=known is not None and known.structured,
         options=options,
         sub_options=sub_options,
         key=key,
@@ -166,14 +170,17 @@ def _key_entry(name: str, prefix: str, table: Mapping[str, Any], keys: Mapping[s
     return (f"[keys] {prefix}", keys[prefix]) if prefix in keys else None
 
 
-def _measures(
-    provider: catalog.Provider, bare: str, table: Mapping[str, Any], loopback: bool
-) -> tuple[int, int, Price | None, bool]:
-    """Window, output limit, price, whether it reasons: what the table says, or the map of `base_model`, or the map, or
-    cautious ones."""
+def _known(provider: catalog.Provider, bare: str, table: Mapping[str, Any]) -> catalog.Known | None:
+    """What the map says of the model, or of the `base_model` that it is."""
     base = str(table.get("base_model") or f"{provider.name}/{bare}")
     prefix, slash, rest = base.partition("/")
-    known = catalog.known(prefix, rest) if slash else catalog.known("openai", base)
+    return catalog.known(prefix, rest) if slash else catalog.known("openai", base)
+
+
+def _measures(
+    provider: catalog.Provider, known: catalog.Known | None, table: Mapping[str, Any], loopback: bool
+) -> tuple[int, int, Price | None]:
+    """Window, output limit, price: the table's own, else what is known, else cautious ones."""
     default = catalog.OLLAMA_WINDOW if provider.name.startswith("ollama") else catalog.DEFAULT_WINDOW
     window = known.window if known else default
     price = known.price if known else None
@@ -184,7 +191,7 @@ def _measures(
         given = table["price"]
         price = Price(given["input"], given["output"], given.get("cached"), given.get("cache_write"))
     max_output = known.max_output if known else catalog.DEFAULT_MAX_OUTPUT
-    return table.get("window", window), table.get("max_output", max_output), price, known is not None and known.reasons
+    return table.get("window", window), table.get("max_output", max_output), price
 
 
 def checked_table(name: str, table: object) -> dict[str, Any]:

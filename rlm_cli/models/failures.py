@@ -110,6 +110,15 @@ def failed_generation(error: BaseException) -> str | None:
     return None
 
 
+def takes_no_schema(error: BaseException) -> bool:
+    """Whether a request may have been refused for the schema that went with it: its text was in order then."""
+    if type(error).__name__ in ("UnsupportedParamsError", "JSONSchemaValidationError"):
+        return True
+    said = str(error)
+    ours = _TOO_LONG.search(said) or _FILTERED.search(said) or _QUOTA.search(said) or _NO_MODEL.search(said)
+    return getattr(error, "status_code", None) in (400, 422) and not ours
+
+
 def provider_words(error: BaseException, key: str | None) -> str:
     """What the provider said, on one line, without litellm's wrapping and without any part of the key."""
     text = " ".join(str(error).partition("Traceback (most recent call last)")[0].split())

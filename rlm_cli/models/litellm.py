@@ -18,15 +18,17 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextvars import ContextVar
+from dataclasses import asdict
 from functools import wraps
 from typing import Any
 
 from .. import reply
-from ..call import Completion, Message, Tool, ToolCall
+from ..call import Completion, Function, Message, ToolCall
 from ..errors import ConfigError, ModelError, RlmError
 from ..ledger import Usage
+from ..schema import Schema
 from .connection import NO_KEY, Connection
-from .failures import failed_generation, scrub, translate
+from .failures import failed_generation, scrub, takes_no_schema, translate
 
 CLIENT_TIMEOUT_S = 86_400.0
 """Seconds; the caller's own deadline comes first. Always the same: litellm keeps one HTTP client, with its
@@ -109,6 +111,7 @@ class LitellmModel:
         self.protocol = connection.protocol
         self.reasons = connection.reasons
         self.rpm = connection.rpm
+        self.structured = connection.structured
         self._connection = connection
         if connection.loopback:
             _no_proxy_for(connection.endpoint)
@@ -125,7 +128,9 @@ class LitellmModel:
         """Wait for litellm. Raises `ConfigError` when it cannot be imported."""
         await asyncio.wrap_future(start_import())
 
-    async def complete(self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool) -> Completion:
+    async def complete(
+        self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool, schema: Schema | None = None
+    ) -> Completion:
         """One request through litellm. Raises as the protocol says; no failure keeps a reference to the request."""
         litellm = await asyncio.wrap_future(start_import())
         _asked.add(self)
@@ -133,9 +138,11 @@ class LitellmModel:
         failure: RlmError
         written: str | None = None
         try:
-            response = await litellm.acompletion(**self._request(messages, max_output_tokens, sub))
+            response = await litellm.acompletion(**self._request(messages, max_output_tokens, sub, schema))
         except Exception as error:  # litellm lets through whatever its clients raise
             failure, written = translate(error, self._connection), failed_generation(error)
+            if schema is not None and takes_no_schema(error):
+                failure = ModelError(failure.message, why=failure.why, hint=failure.hint, schema_refused=True)
         else:
             return self._completion(response)
         if written is not None:
@@ -156,7 +163,7 @@ class LitellmModel:
         await litellm.close_litellm_async_clients()
         litellm.in_memory_llm_clients_cache.flush_cache()
 
-    def _request(self, messages: Sequence[Message], limit: int, sub: bool) -> dict[str, Any]:
+    def _request(self, messages: Sequence[Message], limit: int, sub: bool, schema: Schema | None) -> dict[str, Any]:
         here = self._connection
         # OpenAI itself wants the new name for all models, servers that imitate it often know the old one only.
         limit_name = "max_completion_tokens" if here.provider == "openai" and here.api_base is None else "max_tokens"
@@ -176,6 +183,9 @@ class LitellmModel:
             request["api_key"] = here.key
         if here.api_base is not None:
             request["api_base"] = here.api_base
+        if schema is not None:
+            form = {"name": "reply", "schema": schema.tree, "strict": schema.is_closed}
+            request["response_format"] = {"type": "json_schema", "json_schema": form}
         return request | dict(here.options) | (dict(here.sub_options) if sub else {})
 
     def _takes_effort(self) -> bool:
@@ -228,9 +238,8 @@ def _wire(message: Message) -> dict[str, Any]:
     return wire
 
 
-def _offer(tool: Tool) -> dict[str, Any]:
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    return {"type": "function", "function": function}
+def _offer(function: Function) -> dict[str, Any]:
+    return {"type": "function", "function": asdict(function)}
 
 
 def _calls(message: Any) -> tuple[ToolCall, ...]:

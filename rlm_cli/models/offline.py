@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from ..call import Completion, Dialect, Message
 from ..ledger import Price, Usage
 from ..prompts import QUESTION_MARK, question_of
+from ..schema import Schema
 from .extract import best, terms
 
 WINDOW = 250_000
@@ -39,13 +40,16 @@ class ExtractiveModel:
     price: Price | None = Price(0.0, 0.0)
     protocol: Dialect = "text"
     reasons = False
+    structured = False
     rpm: int | None = None
 
     async def ready(self) -> None:
         """Nothing has to be loaded."""
 
-    async def complete(self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool) -> Completion:
-        """The reply, computed. Limits and options of a request mean nothing here. Raises nothing."""
+    async def complete(
+        self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool, schema: Schema | None = None
+    ) -> Completion:
+        """The reply, computed. Limits, options and schema of a request mean nothing here. Raises nothing."""
         text = reply(messages)
         read = sum(len(message.content) for message in messages)
         return Completion(text, usage=Usage(read // 4 + 1, len(text) // 4 + 1), cost_usd=0.0)
@@ -59,7 +63,7 @@ def reply(messages: Sequence[Message]) -> str:
     system = "\n".join(message.content for message in messages if message.role == "system")
     if "REPL" in system:
         return _as_root(system, messages)
-    return _as_reader(messages[-1].content)
+    return _as_reader(messages[0].content)  # what follows is its own reply and why it will not do
 
 
 def _as_reader(prompt: str) -> str:
@@ -90,9 +94,10 @@ def _parted(prompt: str) -> tuple[str, str]:
 
 def _as_root(system: str, messages: Sequence[Message]) -> str:
     """One block that answers; when it has run and the call still goes on, one that does without sub-calls."""
-    first = next((message.content for message in messages if message.role == "user"), "")
-    question = question_of(first) or ""
-    again = any(message.role == "assistant" for message in messages) or _LANDING in messages[-1].content
+    asked = [message for message in messages if message.role == "user" and question_of(message.content) is not None]
+    question = (question_of(asked[-1].content) if asked else None) or ""  # the last one, in a follow-up
+    since = messages[messages.index(asked[-1]) :] if asked else messages
+    again = any(message.role == "assistant" for message in since) or _LANDING in messages[-1].content
     if again and "No more code runs" in messages[-1].content:
         return "No answer was extracted before the limit."
     wanted = [term for term in terms(question) if len(term) > 2 or term.isdigit()] or terms(question)

@@ -1,8 +1,9 @@
 """The place where a model's code runs: one protocol, and the table of names.
 
-host.py (sessions) → child.py (a process), messages.py (what it may say), wire.py (frames) on this side; on the other
-guest.py → harden.py, link.py, late.py, repl.py, printed.py, values.py, subcalls.py, which run in the child and are
-standard-library-only. Both sides share `wire.py`.
+On this side host.py (a REPL) → session.py (one guest and its frames), replay.py (what it is rebuilt from) → child.py
+(its process), messages.py (what it may say), longtexts.py, wire.py. On the other guest.py → zygote.py (forks),
+harden.py, link.py, late.py, repl.py, printed.py, values.py, subcalls.py, outside.py, which run there and are
+standard-library-only.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from ..call import Output
+from ..call import Output, Tool
 from ..corpus import Corpus
 from ..errors import ConfigError
 
@@ -24,24 +25,31 @@ class Span:
     stop: int
 
 
-Context = str | Span | tuple["str | Span", ...]
-"""What code passed as `context=`: text, a slice of the corpus by its offsets, or a list of either."""
+Context = str | Span | Corpus | tuple["str | Span | Corpus", ...]
+"""What code passed as `context=`: text, a slice of the corpus by its offsets, or a list of those. A text too long to
+be held in memory is a corpus of one document; it is closed when the query is answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Code in the REPL asks models: one item for `llm_query`, several for the batched form."""
+    """Code in the REPL asks models: one item for `llm_query`, several for the batched form. Or it calls a function of
+    the user's: one item, the arguments `[[…], {…}]` as JSON, and its answer is JSON too.
+    """
 
-    kind: Literal["llm", "rlm"]
+    kind: Literal["llm", "rlm", "tool"]
     prompts: tuple[str, ...]
     contexts: tuple[Context | None, ...]
     """As many as prompts; None where no context was given."""
     model: str | None
+    """Who is to answer: a model by its name, None = the run's own; or the function."""
+    schema: str | None = None
+    """The replies are to be values that satisfy it, and come as JSON; nothing about it was checked but its size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """One query failed: raised as `SubcallError` in the REPL."""
+    """One query failed: raised as `SubcallError` in the REPL, or as `ToolError` where a function of the user's failed
+    (`TypeName: message`)."""
 
     message: str
 
@@ -58,8 +66,8 @@ class Repl(Protocol):
 
     async def execute(self, code: str, *, subcalls: bool = True, timeout_s: float | None = None) -> Output:
         """Run one cell. Errors of the code come back in the output; a dead or stuck session is replaced and
-        `Output.lost` says so. `subcalls=False`: every query is refused. `timeout_s`: hard wall limit (the computing
-        limit of a cell is the REPL's own). Raises `SandboxError` when no session can be had."""
+        `Output.lost` says so. `subcalls=False`: models are not asked any more. `timeout_s`: hard wall limit (the
+        computing limit of a cell is the REPL's own). Raises `SandboxError` when no session can be had."""
         ...
 
     async def close(self) -> None: ...
@@ -70,7 +78,12 @@ class Sandbox(Protocol):
 
     @property
     def level(self) -> str:
-        """What is proved of it; raises `SandboxError` below what its name promises."""
+        """What is proved of it; raises `SandboxError` below what its name promises. May block while it is found out."""
+        ...
+
+    async def prove(self) -> str:
+        """`level`, found out without blocking the event loop. Processes are started by this very thread: the kernel
+        takes who started a process, by thread, for its parent."""
         ...
 
     async def open(self, corpus: Corpus, spans: Sequence[Span] | None, ask: Ask) -> Repl:
@@ -86,8 +99,19 @@ LOCKDOWNS = {"auto": "kernel", "process": "kernel", "soft": "audit", "none": "no
 """Name of a sandbox → how its child process is confined. All are `ProcessSandbox`; `auto` is `process`."""
 
 
-def open_sandbox(name: str, *, cell_timeout_s: float, repl_memory: int, context_memory: int) -> Sandbox:
-    """The sandbox of that name; starts nothing yet. Time in seconds, sizes in bytes.
+OWN_NAMES = frozenset(
+    """FINAL FINAL_VAR SHOW_VARS answer context docs llm_query llm_query_batched rlm_query rlm_query_batched
+    QuoteNotFound SubcallError ToolError re json math csv io collections itertools functools statistics datetime difflib
+    hashlib textwrap string""".split()
+)
+"""What the REPL calls its own, beside Python's builtins; `answer` is read after every cell."""
+
+
+def open_sandbox(
+    name: str, *, cell_timeout_s: float, repl_memory: int, context_memory: int, tools: Sequence[Tool] = ()
+) -> Sandbox:
+    """The sandbox of that name; starts nothing yet. Time in seconds, sizes in bytes. `tools`: the user's functions, to
+    be called from the REPL by name.
 
     Raises `ConfigError` for a name that is not in the table.
     """
@@ -96,5 +120,5 @@ def open_sandbox(name: str, *, cell_timeout_s: float, repl_memory: int, context_
 
     if name not in LOCKDOWNS:
         raise ConfigError(f"no sandbox is called {name!r}", hint=f"one of {', '.join(LOCKDOWNS)}")
-    confinement = Confinement(LOCKDOWNS[name], cell_timeout_s, repl_memory, context_memory)
+    confinement = Confinement(LOCKDOWNS[name], cell_timeout_s, repl_memory, context_memory, tuple(tools))
     return ProcessSandbox("process" if name == "auto" else name, confinement)

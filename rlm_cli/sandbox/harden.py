@@ -137,9 +137,9 @@ def _check_body(checks: tuple[Check, ...]) -> list[tuple[int, int, int, int]]:
     return [*body, (_RET, 0, 0, _ALLOW)]
 
 
-def die_with(parent: int) -> None:
-    """SIGKILL for this process when the thread that started it ends; at once if that has happened already."""
-    _libc().prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+def die_with(parent: int, number: int = signal.SIGKILL) -> None:
+    """A signal for this process when the thread that started it ends; leaves at once if the parent is gone already."""
+    _libc().prctl(1, number, 0, 0, 0)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         os._exit(1)
 
@@ -222,8 +222,11 @@ def _seccomp(libc: Any) -> None:
         raise Missing("seccomp", why)
 
 
-def self_test(parent: int) -> dict[str, bool]:
-    """Try what must not work, with bare C calls (an audit hook would not see them). Name → was it refused?"""
+def self_test(host: int) -> dict[str, bool]:
+    """Try what must not work, with bare C calls (an audit hook would not see them). Name → was it refused?
+
+    `host`: a process id that is a relative too, though the parent is another.
+    """
     libc = _libc()
     tests: dict[str, Callable[[], int]] = {
         "open a file": lambda: libc.open(b"/proc/self/status", os.O_RDONLY),
@@ -231,7 +234,8 @@ def self_test(parent: int) -> dict[str, bool]:
         "make a socket": lambda: libc.socket(2, 1, 0),
         "start a process": lambda: _fork(libc),
         "run a program": lambda: libc.execve(b"/nonexistent", None, None),
-        "signal the parent": lambda: libc.kill(parent, 0),
+        "signal the parent": lambda: libc.kill(os.getppid(), 0),
+        "signal the host": lambda: libc.kill(host, 0),
     }
     refused = {}
     for name, attempt in tests.items():

@@ -9,17 +9,21 @@ from __future__ import annotations
 import re
 import sys
 import sysconfig
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..call import Handover
+from ..corpus import Corpus
 from ..result import Quote
-from . import Context, Query, Span, wire
+from . import Context, Query, Span, weight, wire
 from .wire import MAX_PROMPTS, Frame, Violation
 
 MAX_PRINTED = 100_000
 """Characters of output, or of an error, that are taken from a cell."""
+MAX_ARGUMENTS = 16 << 20
+"""Bytes of the arguments of one call of a tool."""
 MAX_QUOTES = 10_000
 MAX_VARIABLES = 200
 _MODULE = re.compile(r"[A-Za-z_]\w{0,60}(\.\w{1,60}){0,6}", re.ASCII)
@@ -57,29 +61,65 @@ def read_ready(frame: Frame) -> Ready:
     return Ready(went_through, len(refused), tuple(str(item)[:200] for item in missing))
 
 
-def read_query(frame: Frame, chars: int) -> Query:
-    """A query over a corpus of `chars` characters."""
-    kind, model, count = frame.fields.get("query"), frame.fields.get("model"), frame.fields.get("prompts")
-    places = frame.fields.get("contexts")
-    if kind not in ("llm", "rlm") or not (model is None or (isinstance(model, str) and len(model) <= 200)):
-        raise Violation("a query of no known kind or model")
+def count_prompts(frame: Frame) -> int:
+    """How many prompts a query has."""
+    count = frame.fields.get("prompts")
     if type(count) is not int or not 0 < count <= min(len(frame.blobs), MAX_PROMPTS):
         raise Violation("a query without its prompts")
+    return count
+
+
+def long_texts(frame: Frame) -> list[int]:
+    """The numbers of the texts that came ahead of a query."""
+    numbers = frame.fields.get("long", [])
+    if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
+        raise Violation("a query with texts of no number")
+    return numbers
+
+
+def read_query(frame: Frame, chars: int, long: Mapping[int, Corpus] | None = None) -> Query:
+    """A query over a corpus of `chars` characters. `long`: the texts that came ahead of it."""
+    kind, model, count = frame.fields.get("query"), frame.fields.get("model"), count_prompts(frame)
+    places, schema = frame.fields.get("contexts"), frame.fields.get("schema")
+    if kind not in ("llm", "rlm", "tool") or not (model is None or (isinstance(model, str) and len(model) <= 200)):
+        raise Violation("a query of no known kind or model")
+    if not (schema is None or (kind == "llm" and isinstance(schema, str) and len(schema) <= wire.MAX_SCHEMA)):
+        raise Violation("a query whose schema is no text, or too long")
     if not isinstance(places, list) or len(places) != count:
         raise Violation("a query without its contexts")
     texts = [frame.text(n) for n in range(len(frame.blobs))]  # once: a place may be named any number of times
-    contexts = tuple(None if place is None else _context(texts, place, chars) for place in places)
-    return Query(kind, tuple(texts[:count]), contexts, model)
+    contexts = tuple(None if place is None else _context(texts, place, chars, long or {}) for place in places)
+    if kind == "tool":
+        _check_arguments(frame, texts, contexts)
+    return Query(kind, tuple(texts[:count]), contexts, model, schema)
 
 
-def _context(texts: list[str], place: Any, chars: int, listed: bool = False) -> Context:
+def _check_arguments(frame: Frame, texts: list[str], contexts: tuple[Context | None, ...]) -> None:
+    """One JSON text, of positions and of names. Whether there is such a function, who answers knows."""
+    if len(texts) != 1 or contexts != (None,) or len(frame.blobs[0]) > MAX_ARGUMENTS:
+        raise Violation("a call of a tool without its arguments")
+    if not isinstance(frame.fields.get("model"), str):
+        raise Violation("a call of a tool without its name")
+    try:
+        arguments = wire.loads(texts[0])
+    except (ValueError, RecursionError):
+        arguments = None
+    match arguments:
+        case [list(), dict()]:
+            return
+    raise Violation("a call of a tool whose arguments are not JSON")
+
+
+def _context(texts: list[str], place: Any, chars: int, long: Mapping[int, Corpus], listed: bool = False) -> Context:
     match place:
         case ["blob", int(index)] if 0 <= index < len(texts):
             return texts[index]
         case ["span", int(start), int(stop)] if 0 <= start <= stop <= chars:
             return Span(start, stop)
+        case ["text", int(number)] if number in long:
+            return long[number]
         case ["list", list(items)] if not listed:
-            parts = [_context(texts, item, chars, listed=True) for item in items]
+            parts = [_context(texts, item, chars, long, listed=True) for item in items]
             return tuple(part for part in parts if not isinstance(part, tuple))
     raise Violation("a context that is neither text nor a slice of the corpus")
 
@@ -106,6 +146,8 @@ def _json(frame: Frame, index: int) -> tuple[Any] | None:
     if not text:
         return None
     try:
+        if weight.answer(text) > weight.ROOM:
+            raise Violation("an answer that takes too much memory")
         return (wire.loads(text),)
     except (ValueError, RecursionError):
         raise Violation("an answer that is not JSON") from None
@@ -142,10 +184,12 @@ def served_module(frame: Frame) -> tuple[bytes, bool] | None:
 
 
 def served_zone(frame: Frame) -> bytes | None:
-    """The data of a time zone; None = there is none."""
+    """The data of a time zone; None = there is none. The names of all for `*`."""
     import zoneinfo
 
     name = frame.fields.get("name")
+    if name == "*":
+        return "\n".join(sorted(zoneinfo.available_timezones())).encode()
     if not isinstance(name, str) or not _ZONE.fullmatch(name):
         return None
     for folder in zoneinfo.TZPATH:

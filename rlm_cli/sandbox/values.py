@@ -11,12 +11,12 @@ import dataclasses
 import json
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import islice
 from typing import Any
 
-MAX_ANSWER = 60 << 20
-"""Bytes of an answer as JSON; the wire takes 64 MB a frame."""
+from . import weight, wire
+
 MAX_QUOTES, MAX_QUOTED = 1_000, 500_000
 """Quotes of an answer, and characters of them together: they travel in a frame's header."""
 MAX_ITEMS = 1_000_000
@@ -27,8 +27,12 @@ MAX_LEVEL = 60
 def as_json(value: Any) -> str:
     """`value` as JSON text. Raises ValueError when it is too large to hand over."""
     text = json.dumps(_plain(value, 0, set()), ensure_ascii=False, allow_nan=False)
-    if len(text) > MAX_ANSWER or len(text.encode("utf-8", "replace")) > MAX_ANSWER:
-        raise ValueError(f"the answer takes more than {MAX_ANSWER >> 20} MB; hand over less")
+    size = len(text.encode("utf-8", "replace"))
+    if size > wire.MAX_BLOB or weight.answer(text) > weight.ROOM:
+        raise ValueError(
+            f"the answer is too large to hand over, at {size / 1e6:.0f} MB as JSON; at most {wire.MAX_BLOB // 10**6} MB"
+            " of text, or a few hundred thousand items"
+        )
     return text
 
 
@@ -54,6 +58,10 @@ def _plain(value: Any, level: int, above: set[int]) -> Any:
     if isinstance(value, Set) and not isinstance(value, (list, tuple)):
         return [_plain(item, level + 1, above) for item in _ordered(value)]
     if isinstance(value, (list, tuple, deque, type({}.values()))):
+        return [_plain(item, level + 1, above) for item in value]
+    if isinstance(value, Sequence):  # the lines of a lazy text, for one
+        if len(value) > MAX_ITEMS:
+            raise ValueError(f"the answer has {len(value):,} items; hand over less")
         return [_plain(item, level + 1, above) for item in value]
     if isinstance(value, Iterator):
         return [_plain(item, level + 1, above) for item in islice(value, MAX_ITEMS)]
@@ -114,4 +122,4 @@ def described(value: Any) -> str:
             return f"{name}, {count:,} {unit}{'' if count == 1 else 's'}"
     if isinstance(value, type):
         return "class"
-    return name
+    return name.partition(";")[0]  # a lazy text's goes on with what to do with it

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..result import Citation, Located, Result, Status
 from .figures import plural, seconds, usd
-from .safe import cells, clean, one_line, shortened
+from .safe import cells, clean, one_line, safe_json, shortened
 
 NOT_FOUND = "The documents do not answer this question."
 """What stdout says for an answer of None; `status` and `found` say it to programs."""
@@ -19,7 +19,12 @@ DIM, RED, RESET = "\x1b[2m", "\x1b[31m", "\x1b[0m"
 
 
 def answer_text(result: Result, cite: bool = True, color: bool = False) -> str:
-    """The answer, a blank line and a line for each quote; ends in a newline; empty when there is no answer to print."""
+    """The answer, a blank line and a line for each quote; ends in a newline; empty when there is no answer to print.
+
+    An answer that was asked for as a value is JSON and nothing else, null where the documents do not answer.
+    """
+    if result.structured:
+        return f"{safe_json(result.text)}\n"
     text = NOT_FOUND if result.status is Status.NOT_FOUND else clean(result.text).strip("\n")
     lines = [text] if text.strip() else []
     if cite and lines and result.citations:
@@ -76,6 +81,8 @@ def _figures(result: Result) -> list[str]:
     if result.cost_known and result.cost_estimated_usd:
         cost = f"≤ {cost}"  # what was cut short counts at its ceiling
     figures = [plural(result.usage.calls, "call"), cost, seconds(result.duration_s)]
+    if result.samples is not None:
+        figures.insert(0, f"{result.samples['agreeing']} of {result.samples['asked']} agree")
     files = (result.coverage or {}).get("files", {})
     if files.get("total") and result.status is not Status.STOPPED:
         figures.append(f"{files.get('seen_by_model', 0):,}/{files['total']:,} files seen")

@@ -14,14 +14,20 @@ from ..events import (
     DocumentsRead,
     LimitHit,
     NoticeGiven,
+    SamplesCompared,
     Stamped,
+    ToolFinished,
+    ToolStarted,
 )
+from ..fold import as_written
 from .figures import count, plural, seconds, usd
-from .safe import clean, one_line
+from .safe import clean, one_line, shortened
 
 DIM, YELLOW, RED, RESET = "\x1b[2m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
 SKIPPED = 5
 """Files that were skipped are named up to here; the rest is counted."""
+TOOL_CHARS = 400
+"""Of a call of a function of the user's, and of what it returned."""
 PASSING = frozenset({"retrying"})
 """Notices about the moment: the tree shows them on the call's own line instead."""
 
@@ -47,6 +53,16 @@ def limit_line(hit: LimitHit) -> str:
     """`rlm: limit reached: max_subcalls (200)`"""
     most = {"max_budget": usd(hit.max), "timeout": seconds(hit.max)}.get(hit.limit, f"{hit.max:,.0f}")
     return f"rlm: limit reached: {one_line(hit.limit)}" + (f" ({most})" if hit.max else "")
+
+
+def samples_line(compared: SamplesCompared) -> str:
+    """`rlm: 3 of 5 answers agree (0.1, 0.3, 0.4); 0.3 is handed over`"""
+    agreeing = next((group for group in compared.groups if compared.chosen in group), ())
+    few = "; the others were not needed" if compared.answered < compared.asked else ""
+    return (
+        f"rlm: {compared.agreeing} of {plural(compared.asked, 'answer')} agree ({', '.join(agreeing)});"
+        f" {compared.chosen} is handed over{few}"
+    )
 
 
 def listed(document: Document) -> str:
@@ -77,6 +93,13 @@ def verbose_lines(stamped: Stamped, color: bool) -> list[str]:
             if done.error:
                 lines += _block(f"{address} error", done.error, RED if color else "")
             return lines
+        case ToolStarted() as started:
+            return [f"{address} {one_line(as_written(started), TOOL_CHARS)}"]
+        case ToolFinished() as ended:
+            told = ended.error or ended.result
+            took = f"{address} {ended.name} {'error' if ended.error else 'result'}  {seconds(ended.duration_s)}"
+            lines = _block(took, shortened(one_line(told, 10_000), TOOL_CHARS), RED if color and ended.error else "")
+            return lines + (_block(f"{address} {ended.name} printed", ended.printed, "") if ended.printed else [])
         case _:
             return []
 

@@ -10,6 +10,7 @@ Rejected: an allow-list of printable characters (it would eat scripts newer than
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 
@@ -29,6 +30,11 @@ def clean(text: str) -> str:
         text = ESCAPES.sub("", text)
         text = UNSAFE.sub(lambda m: f"\\u{ord(m[0]):04x}" if ord(m[0]) > 0x9F else "", text)
     return text
+
+
+def safe_json(text: str) -> str:
+    """JSON on one line, its texts unchanged for who reads it as JSON: what a terminal would obey is escaped there."""
+    return UNSAFE.sub(lambda m: json.dumps(m[0])[1:-1], text)
 
 
 def one_line(text: str, most: int = 400) -> str:

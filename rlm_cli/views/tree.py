@@ -29,13 +29,13 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from ..events import CorpusLoaded, LimitHit, NoticeGiven, Stamped
+from ..events import CorpusLoaded, LimitHit, NoticeGiven, SamplesCompared, Stamped
 from ..fold import CallState, Folded, RunState, Standing
 from .figures import clock as clock_of
 from .figures import count, plural, seconds, spent, tally, tokens, usd
-from .lines import PASSING, limit_line, manifest_lines, notice_line, verbose_lines
+from .lines import PASSING, limit_line, manifest_lines, notice_line, samples_line, verbose_lines
 from .region import Region, Row, size
-from .safe import gist, one_line
+from .safe import gist, one_line, shortened
 
 SHARE = 0.6
 """Of the terminal's height: the rest stays the user's."""
@@ -108,11 +108,15 @@ def _walk(state: RunState, root: CallState, now: float, room: int) -> list[Line]
 
 def _children(call: CallState, indent: str, now: float) -> Iterator[Line]:
     """Lazily, for a fan-out of thousands: finished children by how they ended, then those at work with theirs."""
-    left = len(call.folded) + len(call.active)
+    left = len(call.folded) + len(call.tools) + len(call.active)
     for standing in MARKS:
         if standing in call.folded:
             left -= 1
             yield _folded_line(standing, call.folded[standing], indent + ("├ " if left else "└ "))
+    for standing in MARKS:
+        if standing in call.tools:
+            left -= 1
+            yield _folded_line(standing, call.tools[standing], indent + ("├ " if left else "└ "), "tool")
     for child in call.active.values():
         left -= 1
         yield _call_line(child, indent + ("├ " if left else "└ "), now)
@@ -122,20 +126,23 @@ def _children(call: CallState, indent: str, now: float) -> Iterator[Line]:
 def _root_line(call: CallState, now: float) -> Line:
     done = "✓" * min(max(call.iteration - 1, 0), 5)
     what = f"iteration {call.iteration}" if call.iteration else "reads the whole text"
+    if not call.iteration and (call.active or call.folded):
+        what = "compares independent answers"
     line = _call_line(call, "", now)
     return replace(line, mark=done + line.mark, what=_activity(call) or what)
 
 
 def _call_line(call: CallState, branch: str, now: float) -> Line:
     glyph, style = MARKS[call.standing]
-    extent = f"iteration {call.iteration}" if call.iteration else f"{count(call.context_chars)} chars"
-    asked = gist(call.question, 60)
+    tool = call.kind == "tool"
+    extent = "" if tool else f"iteration {call.iteration}" if call.iteration else f"{count(call.context_chars)} chars"
+    asked = shortened(one_line(call.question), 60) if tool else gist(call.question, 60)
     return Line(
         branch=branch + call.address,
         mark=glyph,
         style=style,
-        model=call.model,
-        what=_activity(call) or (f"{extent} · {asked}" if asked else extent),
+        model="tool" if tool else call.model,
+        what=_activity(call) or " · ".join(part for part in (extent, asked) if part),
         used=tokens(call.usage),
         cost=usd(call.cost) if call.completions else "",
         took=seconds((now if call.ended is None else call.ended) - call.started),
@@ -148,9 +155,11 @@ def _activity(call: CallState) -> str:
     return one_line(call.detail, 80) if call.standing is Standing.RETRYING else ""
 
 
-def _folded_line(standing: Standing, folded: Folded, branch: str) -> Line:
+def _folded_line(standing: Standing, folded: Folded, branch: str, kind: str = "") -> Line:
     glyph, style = MARKS[standing]
     many = f"{folded.first} … {folded.last}" if folded.count > 1 else folded.first
+    if kind:
+        return Line(f"{branch}{many}", f"{glyph} {folded.count}", style, kind, ", ".join(sorted(folded.models)))
     model = next(iter(folded.models)) if len(folded.models) == 1 else plural(len(folded.models), "model")
     used, cost = tokens(folded.usage), usd(folded.cost)
     return Line(f"{branch}{many}", f"{glyph} {folded.count}", style, model, "", used, cost)
@@ -288,6 +297,8 @@ class Tree:
                 lines += manifest_lines(corpus, self._verbose)
             case LimitHit() as hit:
                 lines.append(limit_line(hit))
+            case SamplesCompared() as compared:
+                lines.append(samples_line(compared))
         if lines and self._open:
             self._region.above("\n".join(lines) + "\n")
 
