@@ -17,14 +17,14 @@ from .ledger import Usage
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The run is going to spend. `models`: root, sub; `sandbox`: name, level; `limits` as in the result."""
+    """The run is going to spend. `models`: root, sub; `sandbox`: name, level, proved; `limits` as in the result."""
 
     type: ClassVar[str] = "run.started"
     question: str
     sources: tuple[str, ...]
     models: dict[str, str | None]
     limits: dict[str, Any]
-    sandbox: dict[str, str | None]
+    sandbox: dict[str, Any]
     version: str
     settings: dict[str, dict[str, Any]]
     """Name → {"value", "origin"}."""

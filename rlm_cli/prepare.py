@@ -221,5 +221,9 @@ def open_sandbox(job: Job) -> sandbox.Sandbox:
     """The place where code will run; raises `SandboxError` below a level the kernel enforces, unless asked for."""
     s = job.settings
     return sandbox.open_sandbox(
-        s.sandbox, cell_timeout_s=s.cell_timeout, repl_memory=s.repl_memory, context_memory=s.context_memory
+        s.sandbox,
+        cell_timeout_s=s.cell_timeout,
+        repl_memory=s.repl_memory,
+        context_memory=s.context_memory,
+        image=s.container_image,
     )

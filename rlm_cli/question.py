@@ -25,11 +25,10 @@ from .ledger import StopReason
 from .prepare import Documents, Job, Models
 from .result import Answer, Citation, ErrorReport, Located, ModelUsage, Notice, Result, Status, answer_text, exit_code
 from .run import Run
-from .sandbox import Sandbox
+from .sandbox import KERNEL_ENFORCED, Proof, Sandbox
 from .settings import shown_options
 from .stream import Reader, Stream
 
-KERNEL_ENFORCED = ("linux-strict", "macos-seatbelt")
 LOCATING_S = 30.0
 """For looking up all quotes of an answer; one takes milliseconds as a rule."""
 CLOSING_S = 2.0
@@ -74,7 +73,7 @@ class _Question:
         self.models: Models | None = None
         self.documents: Documents | None = None
         self.sandbox: Sandbox | None = None
-        self.level: str | None = None
+        self.proof: Proof | None = None
         self.run: Run | None = None
 
     async def result(self) -> Result:
@@ -126,7 +125,7 @@ class _Question:
         self.mode = prepare.choose_mode(self.job, self.documents, self.models.root)
         if self.mode == "rlm":
             self.sandbox = sandbox = prepare.open_sandbox(self.job)
-            self.level = await asyncio.to_thread(lambda: sandbox.level)
+            self.proof = await asyncio.to_thread(lambda: sandbox.proof)
         self._begin()
         self.run = Run(self.job, self.models, self.documents, self.sandbox, self.stream, deadline)
         answer = await self.run.answer(self.mode)
@@ -197,8 +196,8 @@ class _Question:
         if self.job.settings.mode == "auto" and self.mode == "direct":
             size = f"about {self.documents.tokens:,} tokens"
             found.append(NoticeGiven("direct_mode", f"the text is short ({size}): one call with all of it"))
-        if self.level is not None and self.level not in KERNEL_ENFORCED:
-            told = f"sandbox {self.level}: code of the model runs without the kernel's walls"
+        if self.proof is not None and self.proof.level not in KERNEL_ENFORCED:
+            told = f"sandbox {self.proof.level}: code of the model runs without the kernel's walls"
             found.append(NoticeGiven("sandbox_weak", told))
         return found
 
@@ -315,9 +314,10 @@ class _Question:
         names = ("max_budget", "max_tokens", "max_depth", "max_iterations", "max_subcalls", "timeout_s")
         return {name: getattr(limits, name) for name in names}
 
-    def _sandbox(self) -> dict[str, str | None]:
+    def _sandbox(self) -> dict[str, Any]:
         name = self.job.settings.sandbox if self.sandbox is None else self.sandbox.name
-        return {"name": name, "level": self.level}
+        proof = self.proof
+        return {"name": name, "level": proof and proof.level, "proved": list(proof.refused) if proof else []}
 
     def _settings(self) -> dict[str, dict[str, Any]]:
         """Every setting with its origin. `keys` and `models` say where keys are and stay out, as do options that may

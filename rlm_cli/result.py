@@ -130,7 +130,8 @@ class Result:
     subcalls: dict[str, int] = field(default_factory=lambda: {"ok": 0, "failed": 0, "retried": 0})
     limits: dict[str, Any] = field(default_factory=dict)
     models: dict[str, str | None] = field(default_factory=lambda: {"root": None, "sub": None})
-    sandbox: dict[str, str | None] = field(default_factory=lambda: {"name": None, "level": None})
+    sandbox: dict[str, Any] = field(default_factory=lambda: {"name": None, "level": None, "proved": []})
+    """`proved`: what was tried in it before any code of a model ran, and was refused."""
     run: str | None = None
     trace: str | None = None
     started: str = ""

@@ -191,8 +191,7 @@ def _plan(job: Job, view: View, for_real: str) -> int:
         documents = await prepare.read_documents(job, lambda event, call: None)
         mode = prepare.choose_mode(job, documents, models.root)
         sandbox = prepare.open_sandbox(job) if mode == "rlm" else None
-        level = f"{sandbox.name} ({sandbox.level})" if sandbox is not None else ""
-        return plan_text(job, models, documents, mode, level, for_real)
+        return plan_text(job, models, documents, mode, sandbox, for_real)
 
     text = asyncio.run(main())
     view.close()

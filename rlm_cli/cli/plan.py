@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..prepare import Documents, Job, Models
+from ..sandbox import KERNEL_ENFORCED, Sandbox
 from ..views.figures import count, plural, usd
 from ..views.lines import listed
 from ..views.safe import clean, one_line
 
 
-def plan_text(job: Job, models: Models, documents: Documents, mode: str, level: str, for_real: str) -> str:
-    """The plan, some lines; ends in a newline. `level`: the sandbox and what it proved, where there is one;
-    `for_real`: the line that asks."""
+def plan_text(job: Job, models: Models, documents: Documents, mode: str, sandbox: Sandbox | None, for_real: str) -> str:
+    """The plan, some lines; ends in a newline. `sandbox`: where code will run, if any will; `for_real`: the line that
+    asks. Starts and ends a child to prove the sandbox. Raises `SandboxError`."""
     lines = [*_listed(job, documents), _size(documents)]
     lines += [f"skipped  {one_line(s.path)}: {one_line(s.reason)}" for s in documents.manifest.skipped]
     lines += [
         f"excluded {number:,} by {one_line(rule)}" for rule, number in sorted(documents.manifest.excluded.items())
     ]
-    lines.append(_setup(job, models, mode, level))
+    lines += _setup(job, models, mode, sandbox)
     endpoints = dict.fromkeys(m.endpoint for m in models.all if m.endpoint)
     lines.append("sends text to  " + (" · ".join(endpoints) or "nobody: no language model is used"))
     lines.append(_cost(job, models))
@@ -47,9 +48,17 @@ def _size(documents: Documents) -> str:
     return " · ".join(parts)
 
 
-def _setup(job: Job, models: Models, mode: str, level: str) -> str:
-    how = "one call with the whole text" if mode == "direct" else f"depth {job.settings.max_depth}   sandbox {level}"
-    return f"root {models.root.name}   sub {models.sub.name}   {how}"
+def _setup(job: Job, models: Models, mode: str, sandbox: Sandbox | None) -> Iterator[str]:
+    which = f"root {models.root.name}   sub {models.sub.name}   "
+    if sandbox is None:
+        yield which + "one call with the whole text"
+        return
+    proof = sandbox.proof
+    yield which + f"depth {job.settings.max_depth}   sandbox {sandbox.name} ({proof.level})"
+    if proof.level not in KERNEL_ENFORCED:
+        yield "code of the model runs with your rights: the kernel does not enforce this sandbox"
+    else:
+        yield "code cannot  " + " · ".join(proof.refused)
 
 
 def _cost(job: Job, models: Models) -> str:

@@ -1,8 +1,9 @@
 """The place where a model's code runs: one protocol, and the table of names.
 
-host.py (sessions) → child.py (a process), messages.py (what it may say), wire.py (frames) on this side; on the other
-guest.py → harden.py, link.py, late.py, repl.py, printed.py, values.py, subcalls.py, which run in the child and are
-standard-library-only. Both sides share `wire.py`.
+host.py (sessions) → child.py (a process) or container.py (in Docker or Podman), messages.py (what it may say), wire.py
+(frames) on this side; on the other guest.py → harden.py (Linux) or seatbelt.py (macOS), link.py, late.py, repl.py,
+printed.py, values.py, subcalls.py, which run in the child and are standard-library-only; inside.py is process 1 of a
+container. Both sides share `wire.py` and `library.py`.
 """
 
 from __future__ import annotations
@@ -50,11 +51,26 @@ Ask = Callable[[Query], Awaitable[Sequence[str | Failed]]]
 """Answers a query, results in order. Runs on the host's event loop; several may be in progress at once."""
 
 
+KERNEL_ENFORCED = ("linux-strict", "macos-seatbelt", "container")
+"""Levels that do not rest on the code's good will. `container`: its own walls hold, those within it do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a child showed after its lockdown and before any model code.
+
+    `level`: linux-strict, macos-seatbelt, container, soft or none. `refused`: what it tried and could not do.
+    """
+
+    level: str
+    refused: tuple[str, ...]
+
+
 class Repl(Protocol):
     """A Python session whose variables live from cell to cell."""
 
     level: str
-    """What the self-test proved: linux-strict, macos-seatbelt, soft or none."""
+    """What the self-test proved, see `Proof`."""
 
     async def execute(self, code: str, *, subcalls: bool = True, timeout_s: float | None = None) -> Output:
         """Run one cell. Errors of the code come back in the output; a dead or stuck session is replaced and
@@ -69,8 +85,13 @@ class Sandbox(Protocol):
     name: str
 
     @property
-    def level(self) -> str:
+    def proof(self) -> Proof:
         """What is proved of it; raises `SandboxError` below what its name promises."""
+        ...
+
+    @property
+    def level(self) -> str:
+        """The proof's level; raises as `proof` does."""
         ...
 
     async def open(self, corpus: Corpus, spans: Sequence[Span] | None, ask: Ask) -> Repl:
@@ -82,12 +103,14 @@ class Sandbox(Protocol):
         ...
 
 
-LOCKDOWNS = {"auto": "kernel", "process": "kernel", "soft": "audit", "none": "none"}
+LOCKDOWNS = {"auto": "kernel", "process": "kernel", "container": "kernel", "soft": "audit", "none": "none"}
 """Name of a sandbox → how its child process is confined. All are `ProcessSandbox`; `auto` is `process`."""
 
 
-def open_sandbox(name: str, *, cell_timeout_s: float, repl_memory: int, context_memory: int) -> Sandbox:
-    """The sandbox of that name; starts nothing yet. Time in seconds, sizes in bytes.
+def open_sandbox(
+    name: str, *, cell_timeout_s: float, repl_memory: int, context_memory: int, image: str = ""
+) -> Sandbox:
+    """The sandbox of that name; starts nothing yet. Time in seconds, sizes in bytes; `image`: of a container.
 
     Raises `ConfigError` for a name that is not in the table.
     """
@@ -96,5 +119,8 @@ def open_sandbox(name: str, *, cell_timeout_s: float, repl_memory: int, context_
 
     if name not in LOCKDOWNS:
         raise ConfigError(f"no sandbox is called {name!r}", hint=f"one of {', '.join(LOCKDOWNS)}")
-    confinement = Confinement(LOCKDOWNS[name], cell_timeout_s, repl_memory, context_memory)
+    if name == "container" and not image:
+        raise ConfigError("no image for the container", hint='container_image = "docker.io/library/python:3.11-slim"')
+    inside = image if name == "container" else ""
+    confinement = Confinement(LOCKDOWNS[name], cell_timeout_s, repl_memory, context_memory, inside)
     return ProcessSandbox("process" if name == "auto" else name, confinement)

@@ -15,14 +15,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import SandboxError
-from . import Span, wire
+from . import Proof, Span, wire
 from .messages import read_ready
 
 START_S = 30.0
@@ -39,7 +39,7 @@ ENVIRONMENT = {
     "TZ": "UTC",
 }
 """All the child's environment: no key, no home, no name of the user."""
-_SIGNALS = {
+_SIGNALS: dict[int, str] = {
     signal.SIGSEGV: "it crashed (segmentation fault)",
     signal.SIGABRT: "it crashed (abort)",
     signal.SIGBUS: "it crashed (bus error)",
@@ -60,6 +60,8 @@ class Confinement:
     cell_timeout: float = 60.0
     repl_memory: int = 1 << 30
     context_memory: int = 256 << 20
+    image: str = ""
+    """Of the container the child is started in; empty = an ordinary process."""
 
     @property
     def cpu_s(self) -> int:
@@ -72,6 +74,7 @@ class Child:
 
     def __init__(self, corpus_fd: int | None) -> None:
         """Start it. Raises `SandboxError`."""
+        self.corpus_fd = corpus_fd
         try:
             host, guest = socket.socketpair()
         except OSError as problem:
@@ -115,11 +118,18 @@ class Child:
             return True
         except OSError:
             return False
-        self._ring += data
-        del self._ring[:-RING]
+        self._keep(data)
         return bool(data)
 
-    def interrupt(self) -> None:
+    def _keep(self, data: bytes) -> None:
+        self._ring += data
+        del self._ring[:-RING]
+
+    def ready(self) -> None:
+        """It has said that it is: what was only needed for its start can go."""
+
+    def interrupt(self, write: Callable[[bytes], None]) -> None:
+        """SIGINT. `write` puts bytes on the wire, between frames; a process does not need it."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
 
@@ -134,18 +144,24 @@ class Child:
             os.close(self.pipe)
             self.pipe = -1
             self.socket.close()
-        return self._how(self.process.wait())
+        return how_ended(self.process.wait())
 
     def said(self) -> str:
         """The last line it wrote to descriptor 2, for a message."""
-        lines = self._ring.decode("utf-8", "replace").strip().splitlines()
-        printable = "".join(char for char in lines[-1] if char.isprintable()) if lines else ""
-        return printable[:200]
+        return last_line(self._ring)
 
-    def _how(self, code: int) -> str:
-        if code < 0:
-            return _SIGNALS.get(signal.Signals(-code), f"it was ended by signal {-code}")
-        return "its memory was full" if code == 3 else f"it ended itself (exit code {code})"
+
+def how_ended(code: int) -> str:
+    """The end of a child in a few words, of its exit code (negative: the number of a signal)."""
+    if code < 0:
+        return _SIGNALS.get(-code, f"it was ended by signal {-code}")
+    return "its memory was full" if code == 3 else f"it ended itself (exit code {code})"
+
+
+def last_line(printed: bytearray) -> str:
+    lines = printed.decode("utf-8", "replace").strip().splitlines()
+    printable = "".join(char for char in lines[-1] if char.isprintable()) if lines else ""
+    return printable[:200]
 
 
 def _unstarted(problem: OSError) -> SandboxError:
@@ -165,26 +181,44 @@ def opening(confinement: Confinement, corpus_fd: int | None, spans: Sequence[Spa
     return wire.encode("open", fields)
 
 
-def proved(confinement: Confinement, frame: wire.Frame) -> str:
-    """The level a child has proved by its first frame. Raises `SandboxError` below what was asked for."""
+def proved(confinement: Confinement, frame: wire.Frame) -> Proof:
+    """What a child has proved by its first frame. Raises `SandboxError` below what was asked for."""
     if frame.kind != "ready":
         raise SandboxError("the REPL's process did not get ready", why=f"it sent a {frame.kind} frame")
     ready = read_ready(frame)
     if confinement.lockdown != "kernel":
-        return "soft" if confinement.lockdown == "audit" else "none"
-    if ready.tried and not ready.went_through and not any(m.startswith("rlimits") for m in ready.missing):
-        return "linux-strict"
+        return Proof("soft" if confinement.lockdown == "audit" else "none", ready.refused)
+    unlimited = any(wall.startswith("rlimits") for wall in ready.missing)
+    strict = bool(ready.refused) and not ready.went_through and not unlimited
+    if confinement.image:
+        from .inside import WALLS  # its process 1 has tried these, or there would be no child
+
+        return Proof("linux-strict" if strict else "container", (*ready.refused, *WALLS))
+    if strict:
+        return Proof("macos-seatbelt" if sys.platform == "darwin" else "linux-strict", ready.refused)
     lacks = [*(f"code could {name}" for name in ready.went_through), *ready.missing]
     raise SandboxError(
         "this system cannot confine the REPL",
         why="; ".join(lacks) or "nothing was proved",
-        hint="if you accept code of a model running with your rights: --sandbox soft",
+        hint="--sandbox container, or --sandbox soft if you accept code of a model running with your rights",
     )
 
 
-def probe(confinement: Confinement) -> str:
-    """Start a child, let it lock itself down and prove its level, end it. Blocks for 0.1 s. Raises `SandboxError`."""
-    child = Child(None)
+def start(confinement: Confinement, corpus_fd: int | None) -> Child:
+    """A child, as a process or in a container. Raises `SandboxError`."""
+    if confinement.image:
+        from .container import ContainerChild
+
+        return ContainerChild(confinement.image, confinement.repl_memory, corpus_fd)
+    return Child(corpus_fd)
+
+
+def probe(confinement: Confinement) -> Proof:
+    """Start a child, let it lock itself down and prove it, end it. Raises `SandboxError`.
+
+    Blocks: 0.1 s for a process, about 1 s for a container.
+    """
+    child = start(confinement, None)
     try:
         child.socket.settimeout(START_S)
         child.socket.sendall(opening(confinement, None, None))

@@ -21,8 +21,8 @@ from typing import Any
 from ..call import Output
 from ..corpus import Corpus
 from ..errors import SandboxError
-from . import Ask, Failed, Query, Span, wire
-from .child import START_S, Child, Confinement, opening, probe, proved
+from . import Ask, Failed, Proof, Query, Span, wire
+from .child import START_S, Child, Confinement, opening, probe, proved, start
 from .messages import Done, read_done, read_query, served_module, served_zone
 
 SETTLE_S = 2.0
@@ -58,7 +58,7 @@ class _Session:
 
     def __init__(self, child: Child, chars: int, ask: Ask) -> None:
         self.child = child
-        self.level = ""
+        self.proof = Proof("none", ())
         self.ended = ""
         """How it ended; empty while it lives."""
         self._chars = chars
@@ -71,12 +71,13 @@ class _Session:
     @classmethod
     async def start(cls, corpus: Corpus, spans: Sequence[Span] | None, ask: Ask, how: Confinement) -> _Session:
         """A child that is ready for its first cell. Raises `SandboxError`."""
-        session = cls(Child(corpus.fd), corpus.chars, ask)
+        session = cls(start(how, corpus.fd), corpus.chars, ask)
         try:
             await session._connect()
-            session._writer.write(opening(how, corpus.fd, spans))
+            session._writer.write(opening(how, session.child.corpus_fd, spans))
             async with asyncio.timeout(START_S):
-                session.level = proved(how, await session._receive())
+                session.proof = proved(how, await session._receive())
+            session.child.ready()
         except (OSError, EOFError, TimeoutError, wire.Violation) as problem:
             session.end()
             why = session.child.said() or session.ended or str(problem)
@@ -107,6 +108,9 @@ class _Session:
             await self._writer.drain()
         except OSError:
             pass  # the reading task sees the end of the stream and says how it came
+
+    def interrupt(self) -> None:
+        self.child.interrupt(self._writer.write)
 
     def close_cell(self) -> None:
         """No query outlives its cell: what is still asked is cancelled, and the thread that waits is told."""
@@ -245,7 +249,7 @@ class ProcessRepl:
     def __init__(
         self, session: _Session, corpus: Corpus, spans: Sequence[Span] | None, ask: Ask, how: Confinement
     ) -> None:
-        self.level = session.level
+        self.level = session.proof.level
         self._session = session
         self._open = (corpus, spans, ask, how)
         self._timeout = how.cell_timeout
@@ -316,7 +320,7 @@ class ProcessRepl:
         stopped = await self._clocks(cell, timeout_s)
         if not stopped:
             return ""
-        self._session.child.interrupt()
+        self._session.interrupt()
         with suppress(TimeoutError):
             async with asyncio.timeout(GRACE_S):
                 while not cell.over:
@@ -352,17 +356,23 @@ class ProcessSandbox:
         self._repls: list[ProcessRepl] = []
 
     @cached_property
-    def level(self) -> str:
-        """What the self-test proved. Before the first session it is found out by starting and ending a child (0.1 s).
+    def proof(self) -> Proof:
+        """What the self-test proved. Before the first session it is found out by starting and ending a child (0.1 s,
+        a container 1 s).
 
         Raises `SandboxError` below what was asked for.
         """
         return probe(self._confinement)
 
+    @property
+    def level(self) -> str:
+        """Of the proof. Raises `SandboxError` below what was asked for."""
+        return self.proof.level
+
     async def open(self, corpus: Corpus, spans: Sequence[Span] | None, ask: Ask) -> ProcessRepl:
         """See `Sandbox.open`. Raises `SandboxError` when no child starts, or none as confined as was asked for."""
         session = await _Session.start(corpus, spans, ask, self._confinement)
-        self.__dict__.setdefault("level", session.level)
+        self.__dict__.setdefault("proof", session.proof)
         repl = ProcessRepl(session, corpus, spans, ask, self._confinement)
         self._repls = [*(other for other in self._repls if not other._closed), repl]
         return repl
@@ -371,3 +381,7 @@ class ProcessSandbox:
         for repl in self._repls:
             repl.end()
         self._repls.clear()
+        if self._confinement.image:
+            from .container import all_gone
+
+            await asyncio.to_thread(all_gone)

@@ -1,0 +1,300 @@
+"""The child in a container: Docker or Podman, whichever is there, and nothing of either that we do not ask for.
+
+The same guest with the same lockdown, so the kernel's two walls stand inside a third one: no network, a read-only root
+without tmpfs, no capability, no new privileges, nobody's user, bounded processes and memory. `inside.py` is process 1:
+it tries those walls before it starts the guest, since an engine's own configuration can take them away, and it ends
+with its stdin. So a container never outlives the run, and needs no killing as a rule.
+
+Docker comes first where its daemon answers, then Podman. Nothing is pulled: an image that is not there is an error
+with the line to copy. What an engine needs to work on a machine (runtime, storage, cgroups) is written in that
+engine's configuration and not in ours, so that no setting here can open a door.
+
+The guest's files and the corpus are copied into a private folder, which is mounted: the corpus has no name that could
+be mounted, and files of ours may be unreadable for nobody's user, or labelled against it by SELinux (`Z`). The folder
+goes as soon as the child is ready: what it needs is mapped by then.
+
+Rejected: one container for all children of a run (they could reach each other); the engine's API by socket (two APIs
+and a root-equivalent socket); `--memory` alone, since the page cache of a large corpus counts for it as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import select
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from ..errors import SandboxError
+from .child import ENVIRONMENT, RING, Child, how_ended, last_line
+from .inside import CORPUS_FD, FOLDER, PREFIX
+
+ANSWER_S = 20.0
+"""Wall time for an engine to answer a question about itself."""
+END_S = 10.0
+"""Wall time for a container to end by itself; it takes 0.3 s. After that it is removed by force."""
+PIDS = 256
+OVERHEAD = 256 << 20
+"""Bytes beside a REPL's memory: two interpreters and what the page cache needs."""
+USER = "65534:65534"
+_COPIED = ("", "sandbox", "lazy")
+_ending: set[threading.Thread] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A container engine that answers. `podman`: it takes Podman's options, whatever its name is."""
+
+    program: str
+    podman: bool
+    version: str
+
+    @property
+    def name(self) -> str:
+        return Path(self.program).name
+
+    def says(self, *words: str) -> str | None:
+        """What it answers to a question, one line; None when it refuses."""
+        code, out, _ = _asked(self.program, *words)
+        return out if code == 0 else None
+
+    def has(self, image: str) -> bool:
+        return self.says("image", "inspect", "--format", "{{.Id}}", image) is not None
+
+    @property
+    def rootless(self) -> bool:
+        if self.podman:
+            return self.says("info", "--format", "{{.Host.Security.Rootless}}") == "true"
+        return "rootless" in (self.says("info", "--format", "{{.SecurityOptions}}") or "")
+
+
+def find_engine() -> Engine:
+    """Docker where its daemon answers, else Podman. Raises `SandboxError` that says what each of them said."""
+    said = []
+    for name in ("docker", "podman"):
+        program = shutil.which(name)
+        if program is None:
+            said.append(f"{name} is not installed")
+            continue
+        version = _asked(program, "--version")[1]
+        podman = name == "podman" or "podman" in version.lower()
+        asked = "{{.Client.Version}}" if podman else "{{.Server.Version}}"
+        code, out, problem = _asked(program, "version", "--format", asked)
+        if code == 0 and out:
+            return Engine(program, podman, out)
+        said.append(f"{name}: {problem or 'no answer'}")
+    raise SandboxError(
+        "no container engine answers",
+        why="; ".join(said),
+        hint="start Docker, or install Podman; or --sandbox process",
+    )
+
+
+@cache
+def ready_engine(image: str) -> Engine:
+    """An engine that has the image. Asked once; raises `SandboxError`, with the line that pulls it."""
+    engine = find_engine()
+    if not engine.has(image):
+        raise SandboxError(
+            f"the container image {image} is not there",
+            why=f"{engine.name} does not have it, and nothing is pulled unasked",
+            hint=f"{engine.name} pull {image}",
+        )
+    return engine
+
+
+class ContainerChild(Child):
+    """A child in a container of its own; what `Child` is to a process."""
+
+    def __init__(self, image: str, memory: int, corpus_fd: int | None) -> None:
+        """Start it, over a copy of the corpus. `memory`: bytes of the REPL. Raises `SandboxError`."""
+        self._engine = ready_engine(image)
+        self._name = f"rlm-{secrets.token_hex(8)}"
+        self._ring = bytearray()
+        self.corpus_fd = None if corpus_fd is None else CORPUS_FD
+        try:
+            self._folder = tempfile.mkdtemp(prefix="rlm-")
+        except OSError as problem:
+            raise _unstarted(problem) from None
+        host, inner = socket.socketpair()
+        pipe_out, pipe_in = os.pipe()
+        try:
+            mounted = fill(Path(self._folder), corpus_fd)
+            self.process = subprocess.Popen(
+                self._command(image, memory, mounted, corpus_fd is not None),
+                stdin=inner.fileno(),
+                stdout=inner.fileno(),
+                stderr=pipe_in,
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as problem:
+            host.close()
+            os.close(pipe_out)
+            self.ready()
+            raise _unstarted(problem) from None
+        finally:
+            inner.close()
+            os.close(pipe_in)
+        self.socket = host
+        self._wire = host.dup()  # to hang up by: who reads `socket` may have closed it
+        self.pipe = pipe_out
+        os.set_blocking(pipe_out, False)
+
+    def _command(self, image: str, memory: int, mounted: Path, corpus: bool) -> list[str]:
+        limit = str(memory + OVERHEAD)
+        options = {
+            "--name": self._name,
+            "--label": "rlm-cli",
+            "--pull": "never",
+            "--network": "none",
+            "--ipc": "none",  # without it there is a writable /dev/shm
+            "--cap-drop": "ALL",
+            "--security-opt": "no-new-privileges",
+            "--user": USER,
+            "--pids-limit": str(PIDS),
+            "--memory": limit,
+            "--memory-swap": limit,
+            "--log-driver": "none",
+            "--workdir": "/",
+            "--volume": f"{mounted}:{FOLDER}:ro,Z",
+            "--entrypoint": "python3",
+        }
+        flags = ["--rm", "--interactive", "--read-only", "--no-healthcheck"]
+        if self._engine.podman:
+            flags += ["--read-only-tmpfs=false", "--http-proxy=false"]
+        words = [word for pair in options.items() for word in pair]
+        told = json.dumps({"corpus": corpus, "environment": ENVIRONMENT})
+        inside = ["-I", "-S", "-B", f"{FOLDER}/rlm_cli/sandbox/inside.py", told]
+        return [self._engine.program, "run", *flags, *words, image, *inside]
+
+    def ready(self) -> None:
+        """It has mapped the corpus and loaded its files: the copies go, whatever becomes of this process."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def interrupt(self, write: Callable[[bytes], None]) -> None:
+        """A prefix without a header, between frames: process 1 of the container sends the signal."""
+        write(PREFIX.pack(0, 0))
+
+    def end(self) -> str:
+        """Hang up, which ends the container; see to it in a thread, as an engine takes its time to clean up.
+
+        Returns how it had ended, where it had.
+        """
+        if self.pipe < 0:
+            return self._how()
+        self.ready()
+        hung_up = self._hung_up()
+        with suppress(OSError):
+            self._wire.shutdown(socket.SHUT_WR)
+        self.socket.close()
+        pipe, self.pipe = self.pipe, -1
+        if hung_up and self._gone(pipe, 1.0):
+            self._close(pipe)
+        else:
+            seeing = threading.Thread(target=self._see_to_it, args=(pipe,))
+            _ending.add(seeing)
+            seeing.start()
+        return self._how()
+
+    def said(self) -> str:
+        return last_line(self._ring)
+
+    def _how(self) -> str:
+        code = self.process.poll()
+        if code is None:
+            return "it was ended"
+        return how_ended(128 - code if code > 128 else code)
+
+    def _hung_up(self) -> bool:
+        """The engine's client has closed its end: the container ended first."""
+        try:
+            return not self._wire.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def _see_to_it(self, pipe: int) -> None:
+        try:
+            if not self._gone(pipe, END_S):
+                self.process.kill()
+                _asked(self._engine.program, "rm", "--force", self._name)
+                self.process.wait()
+            self._close(pipe)
+        finally:
+            _ending.discard(threading.current_thread())
+
+    def _gone(self, pipe: int, seconds: float) -> bool:
+        """Wait for the engine's client, taking what it still writes."""
+        until = time.monotonic() + seconds
+        while self.process.poll() is None:
+            if time.monotonic() > until:
+                return False
+            wire = self._wire.fileno()
+            for readable in select.select([wire, pipe], [], [], 0.01)[0]:
+                with suppress(OSError):
+                    data = os.read(readable, RING)
+                    if readable == pipe:
+                        self._keep(data)
+        with suppress(OSError):
+            self._keep(os.read(pipe, RING))
+        return True
+
+    def _close(self, pipe: int) -> None:
+        self._wire.close()
+        os.close(pipe)
+
+
+def fill(folder: Path, corpus_fd: int | None) -> Path:
+    """Put the guest's files and the corpus into `folder`, readable for anybody who gets past it. Returns what to mount.
+
+    Raises `OSError`.
+    """
+    mounted, package = folder / "rlm", Path(__file__).parents[1]
+    for part in _COPIED:
+        target = mounted / "rlm_cli" / part
+        target.mkdir(parents=True)
+        for file in (package / part).glob("*.py"):
+            shutil.copyfile(file, target / file.name)
+    if corpus_fd is not None:
+        at, size = 0, os.fstat(corpus_fd).st_size
+        with (mounted / "corpus").open("wb") as copy:
+            while at < size:
+                at += copy.write(os.pread(corpus_fd, 8 << 20, at))
+    for path in (mounted, *mounted.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o444)
+    return mounted
+
+
+def all_gone() -> None:
+    """Wait until every container that was ended is gone."""
+    for thread in list(_ending):
+        thread.join()
+
+
+def _asked(program: str, *words: str) -> tuple[int, str, str]:
+    """Exit code, output, last line of the messages; 124 when it does not answer in time."""
+    try:
+        done = subprocess.run(
+            [program, *words], stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_S, cwd="/", check=False
+        )
+    except subprocess.TimeoutExpired:
+        return 124, "", f"no answer in {ANSWER_S:.0f} s"
+    except OSError as problem:
+        return 126, "", problem.strerror or str(problem)
+    return done.returncode, done.stdout.decode("utf-8", "replace").strip(), last_line(bytearray(done.stderr))
+
+
+def _unstarted(problem: OSError) -> SandboxError:
+    return SandboxError("the REPL's container cannot be started", why=problem.strerror or str(problem))
