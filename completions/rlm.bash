@@ -36,7 +36,7 @@ _rlm() {
         --timeout) return ;;
         -j|--jobs) return ;;
         --on-limit) COMPREPLY=($(compgen -W 'answer fail' -- "$cur")); return ;;
-        --sandbox) COMPREPLY=($(compgen -W 'auto process soft none' -- "$cur")); return ;;
+        --sandbox) COMPREPLY=($(compgen -W 'auto process container soft none' -- "$cur")); return ;;
         --config) compopt -o filenames 2>/dev/null; local IFS=$'\n'; COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -o|--output) compopt -o filenames 2>/dev/null; local IFS=$'\n'; COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --trace) compopt -o filenames 2>/dev/null; local IFS=$'\n'; COMPREPLY=($(compgen -f -- "$cur")); return ;;

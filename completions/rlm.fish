@@ -29,7 +29,7 @@ complete -c rlm -n '__fish_seen_subcommand_from ask' -l timeout -x -d 'Wall time
 complete -c rlm -n '__fish_seen_subcommand_from ask' -s j -l jobs -x -d 'At most N requests in flight'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -l on-limit -x -a 'answer fail' -d 'When a limit is reached'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -s n -l dry-run -d 'Show the plan'
-complete -c rlm -n '__fish_seen_subcommand_from ask' -l sandbox -x -a 'auto process soft none' -d 'Where the model\'s code runs'
+complete -c rlm -n '__fish_seen_subcommand_from ask' -l sandbox -x -a 'auto process container soft none' -d 'Where the model\'s code runs'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -l no-save -d 'Keep nothing of the run on disk'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -l config -r -F -d 'Read FILE instead of the project\'s and your own configuration'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -s o -l output -r -F -d 'Write the answer to FILE instead of stdout, whole or not at all'

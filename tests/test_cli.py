@@ -111,7 +111,7 @@ def test_an_early_error_is_an_object_with_json(rlm: Rlm) -> None:
 def test_configuration_errors_exit_3(rlm: Rlm) -> None:
     """A wrong variable or file is configuration, not usage."""
     assert rlm("ask", "q", "d.txt", env={"RLM_JOBS": "many"}).code == 3
-    assert rlm("ask", "--sandbox", "container", "q", "d.txt").code == 3
+    assert rlm("ask", "--sandbox", "jail", "q", "d.txt").code == 3
     (rlm.home / "rlm.toml").write_text("sandbox = 'none'\n", encoding="utf-8")
     ran = rlm("ask", "q", "d.txt")
     assert ran.code == 3

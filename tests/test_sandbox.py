@@ -334,7 +334,7 @@ FATAL = [
     ("import gc\nfrom rlm_cli.sandbox.link import Link\nl = [o for o in gc.get_objects() if isinstance(o, Link)][0]\nl.send('nonsense')\nwhile True: pass", "protocol"),
     ("import gc\nfrom rlm_cli.sandbox.link import Link\nl = [o for o in gc.get_objects() if isinstance(o, Link)][0]\nl._socket.sendall(b'\\xff' * 100)\nwhile True: pass", "protocol"),
     ("import gc\nfrom rlm_cli.sandbox.link import Link\nl = [o for o in gc.get_objects() if isinstance(o, Link)][0]\nl.send('done', {'cell': 999, 'omitted': 0, 'variables': [], 'quotes': []}, ['', '', '', ''])\nwhile True: pass", "protocol"),
-    ("import gc\nfrom rlm_cli.sandbox.link import Link\nl = [o for o in gc.get_objects() if isinstance(o, Link)][0]\nl._socket.close()\nimport os\nos._exit(1)", "exit code 1"),
+    ("import gc\nfrom rlm_cli.sandbox.link import Link\nl = [o for o in gc.get_objects() if isinstance(o, Link)][0]\nl._socket.close()\nimport os\nos._exit(1)", "ended itself"),
 ]  # fmt: skip
 
 
