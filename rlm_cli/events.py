@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from .corpus import Document
 from .ledger import Usage
+from .result import Confined, RunLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,8 @@ class RunStarted:
     question: str
     sources: tuple[str, ...]
     models: dict[str, str | None]
-    limits: dict[str, Any]
-    sandbox: dict[str, Any]
+    limits: RunLimits
+    sandbox: Confined
     version: str
     settings: dict[str, dict[str, Any]]
     """Name → {"value", "origin"}."""

@@ -23,7 +23,22 @@ from .events import CitationChecked, DocumentsRead, NoticeGiven, RunFinished, Ru
 from .fold import Standing
 from .ledger import StopReason
 from .prepare import Documents, Job, Models
-from .result import Answer, Citation, ErrorReport, Located, ModelUsage, Notice, Result, Status, answer_text, exit_code
+from .result import (
+    Answer,
+    Citation,
+    Confined,
+    Coverage,
+    ErrorReport,
+    Located,
+    ModelUsage,
+    Notice,
+    Result,
+    RunLimits,
+    Status,
+    Subcalls,
+    answer_text,
+    exit_code,
+)
 from .run import Run
 from .sandbox import KERNEL_ENFORCED, Proof, Sandbox
 from .settings import shown_options
@@ -285,7 +300,7 @@ class _Question:
     def _trace(self) -> str | None:
         return str(self.folder / trace.TRACE) if self.folder else None
 
-    def _coverage(self) -> dict[str, Any] | None:
+    def _coverage(self) -> Coverage | None:
         if self.documents is None:
             return None
         corpus, manifest = self.documents.corpus, self.documents.manifest
@@ -302,22 +317,28 @@ class _Question:
             "truncated_calls": self.stream.state.totals.cut,
         }
 
-    def _subcalls(self) -> dict[str, int]:
+    def _subcalls(self) -> Subcalls:
         below = [
             call for call in self.stream.state.calls.values() if call.parent is not None and call.ended is not None
         ]
         failed = sum(call.standing is Standing.FAILED for call in below)
         return {"ok": len(below) - failed, "failed": failed, "retried": sum(call.retries for call in below)}
 
-    def _limits(self) -> dict[str, Any]:
+    def _limits(self) -> RunLimits:
         limits = self.job.limits
-        names = ("max_budget", "max_tokens", "max_depth", "max_iterations", "max_subcalls", "timeout_s")
-        return {name: getattr(limits, name) for name in names}
+        return {
+            "max_budget": limits.max_budget,
+            "max_tokens": limits.max_tokens,
+            "max_depth": limits.max_depth,
+            "max_iterations": limits.max_iterations,
+            "max_subcalls": limits.max_subcalls,
+            "timeout_s": limits.timeout_s,
+        }
 
-    def _sandbox(self) -> dict[str, Any]:
+    def _sandbox(self) -> Confined:
         name = self.job.settings.sandbox if self.sandbox is None else self.sandbox.name
         proof = self.proof
-        return {"name": name, "level": proof and proof.level, "proved": list(proof.refused) if proof else []}
+        return Confined(name=name, level=proof.level if proof else None, proved=list(proof.refused) if proof else [])
 
     def _settings(self) -> dict[str, dict[str, Any]]:
         """Every setting with its origin. `keys` and `models` say where keys are and stay out, as do options that may
