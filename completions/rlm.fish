@@ -1,6 +1,6 @@
 # Completions of rlm for fish. Written by `python -m rlm_cli.cli.generate`; do not edit.
 complete -c rlm -f
-set -l none 'not __fish_seen_subcommand_from ask show runs doctor config completion'
+set -l none 'not __fish_seen_subcommand_from ask show runs doctor config completion help'
 complete -c rlm -n $none -l version -d 'Show the version'
 complete -c rlm -s h -l help -d 'Show help'
 complete -c rlm -n $none -a ask -d 'Answer a question from documents.'
@@ -9,6 +9,7 @@ complete -c rlm -n $none -a runs -d 'List the runs that were kept, the newest fi
 complete -c rlm -n $none -a doctor -d 'Check keys, sandbox, readers and terminal; say what to fix.'
 complete -c rlm -n $none -a config -d 'Show every setting and where it comes from, or where the files are.'
 complete -c rlm -n $none -a completion -d 'Print the completions of a shell.'
+complete -c rlm -n $none -a help -d 'Explain a topic; without one, list them.'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -s f -l question-file -r -F -d 'Read the question from FILE (- is stdin)'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -l files-from -r -F -d 'Read source paths from FILE, separated by newlines or NULs (- is stdin)'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -s g -l glob -x -d 'Only files that match GLOB'
@@ -50,3 +51,9 @@ complete -c rlm -n '__fish_seen_subcommand_from config' -a path -d 'the files th
 complete -c rlm -n '__fish_seen_subcommand_from completion' -a bash -d 'for ~/.bashrc'
 complete -c rlm -n '__fish_seen_subcommand_from completion' -a zsh -d 'for ~/.zshrc'
 complete -c rlm -n '__fish_seen_subcommand_from completion' -a fish -d 'for config.fish'
+complete -c rlm -n '__fish_seen_subcommand_from help' -a environment -d 'every variable that is read'
+complete -c rlm -n '__fish_seen_subcommand_from help' -a exit-codes -d 'what the exit code says'
+complete -c rlm -n '__fish_seen_subcommand_from help' -a output -d 'the JSON Schema of --json'
+complete -c rlm -n '__fish_seen_subcommand_from help' -a sandbox -d 'where code runs: the levels, what is promised and what is not'
+complete -c rlm -n '__fish_seen_subcommand_from help' -a config -d 'files, and who may set what'
+complete -c rlm -n '__fish_seen_subcommand_from help' -a repl -d 'what a model finds in the Python session'
