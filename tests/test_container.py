@@ -124,8 +124,8 @@ def test_without_the_second_wall_the_level_is_the_container_s(
     profile = tmp_path / "seccomp.json"
     deny = {"names": ["seccomp", "landlock_create_ruleset"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}
     profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [deny]}))
-    given = os.environ.get("CONTAINERS_CONF")
-    text = Path(given).read_text() if given else ""
+    given = Path(os.environ.get("CONTAINERS_CONF") or Path("~/.config/containers/containers.conf").expanduser())
+    text = given.read_text() if given.is_file() else ""
     section = "" if "[containers]" in text else "[containers]"
     line = f'[containers]\nseccomp_profile = "{profile}"'
     text = text.replace("[containers]", line) if not section else f"{text}\n{line}\n"

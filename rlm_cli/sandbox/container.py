@@ -11,7 +11,10 @@ engine's configuration and not in ours, so that no setting here can open a door.
 
 The guest's files and the corpus are copied into a private folder, which is mounted: the corpus has no name that could
 be mounted, and files of ours may be unreadable for nobody's user, or labelled against it by SELinux (`Z`). The folder
-goes as soon as the child is ready: what it needs is mapped by then.
+goes as soon as the child is ready: what it needs is mapped by then. (SIGKILL of the host in that second leaves it.)
+
+Rootless engines on cgroups of version 1 ignore the limits on memory and processes, with a warning. The guest's own
+(rlimits, no fork) are then the only ones; they hold everywhere.
 
 Rejected: one container for all children of a run (they could reach each other); the engine's API by socket (two APIs
 and a root-equivalent socket); `--memory` alone, since the page cache of a large corpus counts for it as well.
@@ -247,6 +250,8 @@ class ContainerChild(Child):
                     data = os.read(readable, RING)
                     if readable == pipe:
                         self._keep(data)
+                    if not data:
+                        time.sleep(0.01)
         with suppress(OSError):
             self._keep(os.read(pipe, RING))
         return True

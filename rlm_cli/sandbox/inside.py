@@ -97,7 +97,7 @@ def open_doors() -> list[str]:
         devices = {line.split(":")[0].strip() for line in file if ":" in line}
     capabilities = [status.get(kind, "1") for kind in ("CapPrm", "CapEff", "CapInh", "CapBnd", "CapAmb")]
     found = (
-        "0" in status["Uid"].split() + status["Gid"].split(),
+        "0" in " ".join((status["Uid"], status["Gid"], status["Groups"])).split(),
         any(int(value, 16) for value in capabilities),
         status.get("NoNewPrivs") != "1",
         bool(devices - {"lo"}),
