@@ -166,6 +166,29 @@ def test_nothing_is_left_behind(
     asyncio.run(main())
 
 
+def test_a_start_that_is_cancelled_leaves_nothing(
+    engine: container.Engine, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while the corpus is copied, or the container starts, ends it and takes the copy away."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    async def main(wait_s: float) -> None:
+        place = boxed()
+        opening = asyncio.create_task(place.open(corpus, None, contract.Model()))
+        await asyncio.sleep(wait_s)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        await place.close()
+
+    for wait_s in (0.0, 0.002, 0.2):
+        asyncio.run(main(wait_s))
+    until = time.monotonic() + 10
+    while os.listdir(tmp_path) or engine.says("ps", "--all", "--quiet", "--filter", "label=rlm-cli"):  # noqa: PTH208
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 _HOST = """
 import asyncio, sys
 from rlm_cli.builder import CorpusBuilder

@@ -190,7 +190,8 @@ RUN_WHERE: Rows = (
     ("Linux, x86-64", "Every test is run there, also where the kernel takes no filter."),
     ("Linux, aarch64", "The table of system calls is written from the kernel's headers and was not run."),
     ("macOS", "Never run on a Mac. The profile is written from documentation; the self-test decides on yours."),
-    ("Docker, Podman", "Run with Docker 20.10 and Podman 4.3 on runc as root, and with rootless Podman; desktop versions not."),
+    ("Docker, Podman", "Run with Docker 20.10 and Podman 4.3 on runc as root, and with Podman as an "
+                       "ordinary user; desktop versions not."),
     ("Windows", "Not here: use WSL, or a container."),
 )  # fmt: skip
 

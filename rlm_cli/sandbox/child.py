@@ -213,6 +213,15 @@ def start(confinement: Confinement, corpus_fd: int | None) -> Child:
     return Child(corpus_fd)
 
 
+async def begin(confinement: Confinement, corpus_fd: int | None) -> Child:
+    """`start`, from the event loop: a process in its thread, which PDEATHSIG is about, a container in another."""
+    if not confinement.image:
+        return start(confinement, corpus_fd)
+    from .container import ContainerChild, aside
+
+    return await aside(lambda: ContainerChild(confinement.image, confinement.repl_memory, corpus_fd))
+
+
 def probe(confinement: Confinement) -> Proof:
     """Start a child, let it lock itself down and prove it, end it. Raises `SandboxError`.
 

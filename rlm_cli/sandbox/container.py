@@ -22,6 +22,7 @@ and a root-equivalent socket); `--memory` alone, since the page cache of a large
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
@@ -33,6 +34,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -280,6 +282,26 @@ def fill(folder: Path, corpus_fd: int | None) -> Path:
     for path in (mounted, *mounted.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o444)
     return mounted
+
+
+async def aside(make: Callable[[], ContainerChild]) -> ContainerChild:
+    """Make a child in a thread: copying 1 GB takes a second or more, and other calls go on meanwhile.
+
+    One that is not wanted any more when it is made is ended. Raises what `make` raises.
+    """
+    pool = ThreadPoolExecutor(1)
+    making = pool.submit(make)
+    pool.shutdown(wait=False)
+    try:
+        return await asyncio.wrap_future(making)
+    except asyncio.CancelledError:
+        making.add_done_callback(_end_unwanted)
+        raise
+
+
+def _end_unwanted(made: Future[ContainerChild]) -> None:
+    if not made.cancelled() and made.exception() is None:
+        made.result().end()
 
 
 def all_gone() -> None:

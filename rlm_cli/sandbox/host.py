@@ -22,7 +22,7 @@ from ..call import Output
 from ..corpus import Corpus
 from ..errors import SandboxError
 from . import Ask, Failed, Proof, Query, Span, wire
-from .child import START_S, Child, Confinement, opening, probe, proved, start
+from .child import START_S, Child, Confinement, begin, opening, probe, proved
 from .messages import Done, read_done, read_query, served_module, served_zone
 
 SETTLE_S = 2.0
@@ -71,7 +71,7 @@ class _Session:
     @classmethod
     async def start(cls, corpus: Corpus, spans: Sequence[Span] | None, ask: Ask, how: Confinement) -> _Session:
         """A child that is ready for its first cell. Raises `SandboxError`."""
-        session = cls(start(how, corpus.fd), corpus.chars, ask)
+        session = cls(await begin(how, corpus.fd), corpus.chars, ask)
         try:
             await session._connect()
             session._writer.write(opening(how, session.child.corpus_fd, spans))
