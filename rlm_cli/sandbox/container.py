@@ -26,7 +26,6 @@ import asyncio
 import json
 import os
 import secrets
-import select
 import shutil
 import socket
 import subprocess
@@ -35,7 +34,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -129,32 +128,30 @@ class ContainerChild(Child):
         self.corpus_fd = None if corpus_fd is None else CORPUS_FD
         try:
             self._folder = tempfile.mkdtemp(prefix="rlm-")
+            with ExitStack() as undo:
+                undo.callback(self.ready)
+                self.socket, inner = socket.socketpair()
+                undo.callback(self.socket.close)
+                undo.callback(inner.close)
+                self._wire = self.socket.dup()  # to hang up by: who reads `socket` may have closed it
+                undo.callback(self._wire.close)
+                self.pipe, said = os.pipe()
+                undo.callback(os.close, self.pipe)
+                with open(said, "wb") as messages:  # noqa: PTH123 (a descriptor)
+                    mounted = fill(Path(self._folder), corpus_fd)
+                    self.process = subprocess.Popen(
+                        self._command(image, memory, mounted, corpus_fd is not None),
+                        stdin=inner.fileno(),
+                        stdout=inner.fileno(),
+                        stderr=messages,
+                        cwd="/",
+                        start_new_session=True,
+                    )
+                undo.pop_all()
         except OSError as problem:
             raise _unstarted(problem) from None
-        host, inner = socket.socketpair()
-        pipe_out, pipe_in = os.pipe()
-        try:
-            mounted = fill(Path(self._folder), corpus_fd)
-            self.process = subprocess.Popen(
-                self._command(image, memory, mounted, corpus_fd is not None),
-                stdin=inner.fileno(),
-                stdout=inner.fileno(),
-                stderr=pipe_in,
-                cwd="/",
-                start_new_session=True,
-            )
-        except OSError as problem:
-            host.close()
-            os.close(pipe_out)
-            self.ready()
-            raise _unstarted(problem) from None
-        finally:
-            inner.close()
-            os.close(pipe_in)
-        self.socket = host
-        self._wire = host.dup()  # to hang up by: who reads `socket` may have closed it
-        self.pipe = pipe_out
-        os.set_blocking(pipe_out, False)
+        inner.close()
+        os.set_blocking(self.pipe, False)
 
     def _command(self, image: str, memory: int, mounted: Path, corpus: bool) -> list[str]:
         limit = str(memory + OVERHEAD)
@@ -237,6 +234,7 @@ class ContainerChild(Child):
                 _asked(self._engine.program, "rm", "--force", self._name)
                 self.process.wait()
             self._close(pipe)
+            self.ready()  # again: without a free descriptor it could not
         finally:
             _ending.discard(threading.current_thread())
 
@@ -246,14 +244,11 @@ class ContainerChild(Child):
         while self.process.poll() is None:
             if time.monotonic() > until:
                 return False
-            wire = self._wire.fileno()
-            for readable in select.select([wire, pipe], [], [], 0.01)[0]:
-                with suppress(OSError):
-                    data = os.read(readable, RING)
-                    if readable == pipe:
-                        self._keep(data)
-                    if not data:
-                        time.sleep(0.01)
+            with suppress(OSError):
+                self._wire.recv(RING, socket.MSG_DONTWAIT)
+            with suppress(OSError):
+                self._keep(os.read(pipe, RING))
+            time.sleep(0.005)
         with suppress(OSError):
             self._keep(os.read(pipe, RING))
         return True
