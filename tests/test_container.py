@@ -65,6 +65,13 @@ def boxed(name: str = "container", cell_timeout_s: float = 20.0, **sizes: int) -
     return open_sandbox("container", cell_timeout_s=cell_timeout_s, image=IMAGE, **sizes)
 
 
+def left(engine: container.Engine, host: int) -> str:
+    """The containers that a process of ours started and that are still there."""
+    listed = engine.says("ps", "--all", "--quiet", "--filter", f"label=rlm-cli={host}")
+    assert listed is not None
+    return listed
+
+
 PROMISES = [
     contract.test_everyday_python_works,
     contract.test_an_error_says_what_to_do,
@@ -159,9 +166,9 @@ def test_nothing_is_left_behind(
         repl = await place.open(corpus, None, contract.Model())
         assert os.listdir(tmp_path) == []  # noqa: PTH208
         await repl.execute("import threading\ndef spin():\n    while True: pass\nthreading.Thread(target=spin).start()")
-        assert engine.says("ps", "--quiet", "--filter", "label=rlm-cli")
+        assert left(engine, os.getpid())
         await place.close()
-        assert engine.says("ps", "--all", "--quiet", "--filter", "label=rlm-cli") == ""
+        assert not left(engine, os.getpid())
 
     asyncio.run(main())
 
@@ -184,7 +191,7 @@ def test_a_start_that_is_cancelled_leaves_nothing(
     for wait_s in (0.0, 0.002, 0.2):
         asyncio.run(main(wait_s))
     until = time.monotonic() + 10
-    while os.listdir(tmp_path) or engine.says("ps", "--all", "--quiet", "--filter", "label=rlm-cli"):  # noqa: PTH208
+    while os.listdir(tmp_path) or left(engine, os.getpid()):  # noqa: PTH208
         assert time.monotonic() < until
         time.sleep(0.05)
 
@@ -216,7 +223,7 @@ def test_no_container_outlives_a_killed_host(engine: container.Engine, client_to
             os.kill(client, signal.SIGKILL)
         host.wait()
     until = time.monotonic() + 20
-    while engine.says("ps", "--all", "--quiet", "--filter", "label=rlm-cli"):
+    while left(engine, host.pid):
         assert time.monotonic() < until, "the container is still there"
         time.sleep(0.1)
 

@@ -157,7 +157,7 @@ class ContainerChild(Child):
         limit = str(memory + OVERHEAD)
         options = {
             "--name": self._name,
-            "--label": "rlm-cli",
+            "--label": f"rlm-cli={os.getpid()}",
             "--pull": "never",
             "--network": "none",
             "--ipc": "none",  # without it there is a writable /dev/shm
