@@ -28,6 +28,7 @@ _rlm() {
         -M|--sub-model) return ;;
         --option) return ;;
         --mode) COMPREPLY=($(compgen -W 'auto rlm direct' -- "$cur")); return ;;
+        --samples) return ;;
         -b|--max-budget) return ;;
         --max-tokens) return ;;
         --max-depth) return ;;
@@ -36,6 +37,7 @@ _rlm() {
         --timeout) return ;;
         -j|--jobs) return ;;
         --on-limit) COMPREPLY=($(compgen -W 'answer fail' -- "$cur")); return ;;
+        --run) return ;;
         --sandbox) COMPREPLY=($(compgen -W 'auto process container soft none' -- "$cur")); return ;;
         --config) compopt -o filenames 2>/dev/null; local IFS=$'\n'; COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -o|--output) compopt -o filenames 2>/dev/null; local IFS=$'\n'; COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -44,7 +46,7 @@ _rlm() {
         --color) COMPREPLY=($(compgen -W 'auto always never' -- "$cur")); return ;;
     esac
     case $command in
-        ask) flags='-f --question-file --files-from -g --glob -t --type -u --unrestricted --strict-input -m --model -M --sub-model --option --local --mode -b --max-budget --max-tokens --max-depth --max-iterations --max-subcalls --timeout -j --jobs --on-limit -n --dry-run --sandbox --no-save --config -o --output --json --jsonl --cite --no-cite --trace --progress -q --quiet -v --verbose --color -h --help' ;;
+        ask) flags='-f --question-file --files-from -g --glob -t --type -u --unrestricted --strict-input -m --model -M --sub-model --option --local --mode --samples -b --max-budget --max-tokens --max-depth --max-iterations --max-subcalls --timeout -j --jobs --on-limit -n --dry-run -c --continue --run --sandbox --no-save --config -o --output --json --jsonl --cite --no-cite --trace --progress -q --quiet -v --verbose --color -h --help' ;;
         show) flags='-h --help' ;;
         runs) flags='-h --help' ;;
         doctor) flags='--config -h --help' ;;

@@ -8,6 +8,7 @@ Standard library only.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -93,21 +94,18 @@ class CorpusBuilder:
 
     Memory is bounded by one piece of text, the index (16 bytes for 64 KiB) and the document table. One document at a
     time. Whatever writes may raise `Unwritable`; after it the builder can only be closed.
+
+    `in_memory`: for a text that is small and short-lived, in memory where the system has such files (memfd), sealed
+    when it is finished.
     """
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, in_memory: bool = False) -> None:
         try:
-            self._fd, name = tempfile.mkstemp(prefix="rlm-", dir=directory)
+            memory = _memory_file() if in_memory else None
+            self._fd, self._reading = memory or _unnamed_file(directory)
         except OSError as error:
             raise Unwritable(error.strerror) from error
-        try:
-            # The reading descriptor cannot write, and once the name is gone nobody can open the file anew.
-            self._reading = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            os.close(self._fd)
-            raise Unwritable(error.strerror) from error
-        finally:
-            Path(name).unlink()
+        self._sealable = memory is not None
         self._buffer = bytearray()
         self._flushed = self._chars = self._lines = 0
         self._width = 1
@@ -167,6 +165,9 @@ class CorpusBuilder:
         for section in (self._block_chars, self._block_lines, *self._columns.values(), self._pages):
             _write(self._fd, section)
         _write(self._fd, self._names + FOOTER.pack(MAGIC, *counts, digest.digest()))
+        if self._sealable:
+            seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+            fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, seals)
         os.close(self._fd)
         self._fd = -1
         reading, self._reading = self._reading, -1
@@ -254,6 +255,31 @@ def char_width(text: str) -> int:
     except UnicodeEncodeError:
         return 2 if len(text.encode("utf-16-le", "surrogatepass")) == 2 * len(text) else 4
     return 1
+
+
+def _unnamed_file(directory: Path | None) -> tuple[int, int]:
+    """Descriptors to write with and to read with: the latter cannot write, and nobody can open the file anew."""
+    writing, name = tempfile.mkstemp(prefix="rlm-", dir=directory)
+    try:
+        return writing, os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        os.close(writing)
+        raise
+    finally:
+        Path(name).unlink()
+
+
+def _memory_file() -> tuple[int, int] | None:
+    """The same in memory; once it is sealed neither can write. None where there is no such thing."""
+    try:
+        writing = os.memfd_create("rlm", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except (AttributeError, OSError):
+        return None
+    try:
+        return writing, os.dup(writing)
+    except OSError:
+        os.close(writing)
+        raise
 
 
 def _write(fd: int, data: bytes | bytearray | array[int]) -> None:

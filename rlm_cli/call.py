@@ -5,14 +5,14 @@ They stand apart from `loop.py` because `prompts.py` and `reply.py` speak in the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from .ledger import Refusal, Usage
 from .result import Quote
 
 Kind = Literal["root", "rlm", "llm"]
-Purpose = Literal["iteration", "sub", "direct", "landing"]
+Purpose = Literal["iteration", "summary", "sub", "direct", "landing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class Output:
     another type or length, each with both (`"list, 12 items"`). `draft`: the content of a mapping named `answer`
     that is not ready yet. `held`: an answer that was sent back for a quote that is not there; it stands if no other
     comes. `refused`: a limit refused a sub-call (or the cell itself) while it ran. `lost`: the REPL had to be replaced;
-    one line that says what happened and what is gone. `used`: share of the tightest limit that is spent, in fixed
-    steps.
+    a line or two that say what happened, what is back and what is gone. `used`: share of the tightest limit that is
+    spent, in fixed steps. `remarks`: what the model should hear of how it works, a sentence each.
     """
 
     stdout: str = ""
@@ -64,6 +64,7 @@ class Output:
     lost: str | None = None
     duration_s: float = 0.0
     used: float = 0.0
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,8 @@ class Call:
 
     `address` is `0` for the root, `0.3` for its third child. `sub_chars`: characters a sub-prompt should have at most.
     `recursive`: `rlm_query` opens a REPL for the child; else it is `llm_query`. `window_bytes`: what a request may
-    have; the history is shortened to it. `landing`: False stops empty-handed at a limit.
+    have; the history is shortened to it. `landing`: False stops empty-handed at a limit. `asks_of_itself`: the question
+    is the context too.
     """
 
     address: str
@@ -118,6 +120,11 @@ class Call:
     max_subcalls: int = 200
     """Of the whole tree of calls."""
     landing: bool = True
+    asks_of_itself: bool = False
+    earlier: tuple[Turn, ...] = ()
+    """Turns of the run that it goes on from."""
+    sample: str = ""
+    """Which of several independent trajectories it belongs to, by address; they share no reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,18 +144,59 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One iteration of a trajectory: what the model wrote and what came of it. `output` None: nothing could run."""
+    """One iteration of a trajectory: what the model wrote and what came of it. `output` None: nothing could run.
+    `told`: of an earlier run, what the model was told of it, word for word."""
 
     reply: Reply
     output: Output | None
+    told: str = ""
+
+    @property
+    def result(self) -> tuple[str | None, str | None, str | None]:
+        """Its code, what it printed, how it failed."""
+        output = self.output or Output()
+        return self.reply.code, output.stdout, output.error
+
+    def without_draft(self) -> Turn:
+        if self.output is None or self.output.draft is None:
+            return self
+        return replace(self, output=replace(self.output, draft=None))
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """The turns of a call, and how they are shown: the first `left_out` not at all (`summary` stands for them), the
+    outputs of those up to `shortened` cut to their first lines, the rest whole."""
+
+    turns: tuple[Turn, ...] = ()
+    left_out: int = 0
+    shortened: int = 0
+    summary: str = ""
+
+    def add(self, turn: Turn) -> Trajectory:
+        """With one more turn. A draft takes the place of the one before: each may be as large as an answer."""
+        turns = self.turns
+        if turn.output is not None and turn.output.draft is not None:
+            turns = tuple(one.without_draft() for one in turns)
+        return replace(self, turns=(*turns, turn))
+
+    def repeats(self, turn: Turn) -> int:
+        """How many of the turns that are shown whole ran the same code with the same result."""
+        if turn.output is None:
+            return 0
+        return [one.result for one in self.turns[self.shortened :]].count(turn.result)
 
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """Effect: ask the call's model. Sent back: `Completion`, or `Refusal`."""
+    """Effect: ask the call's model. Sent back: `Completion`, or `Refusal`.
+
+    `iteration`: its number, from 1; the same again when a request that was too long is made shorter, 0 for a landing.
+    """
 
     messages: tuple[Message, ...]
     purpose: Purpose
+    iteration: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,19 @@ possible: they are measured before they are read, since a list of sixty times th
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import heapq
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
 
 from . import prompts
 from .builder import CorpusBuilder
-from .call import Entry, Preview
-from .corpus import Corpus
+from .call import Call, Entry, Preview, Turn
+from .corpus import WINDOW, Corpus
 from .dispatch import output_limit
+from .errors import UsageError
 from .models import Model
-from .prepare import CHARS_PER_TOKEN
+from .prepare import CHARS_PER_TOKEN, Documents, Job, Models
 from .sandbox import Context, Span
 
 SUB_CHARS = 100_000
@@ -41,6 +43,42 @@ def sub_chars(model: Model) -> int:
     return max(min(SUB_CHARS, int(room * 0.9) // 1000 * 1000), 1000)
 
 
+LARGEST_FINGERPRINTED = 4 << 20
+"""Characters; no model takes more."""
+
+
+def root_call(job: Job, models: Models, documents: Documents, first: str = "", earlier: tuple[Turn, ...] = ()) -> Call:
+    """The root's call; `first` is the question that its first message holds, where it goes on from `earlier` turns.
+
+    Raises `UsageError` where its model cannot even take the first message.
+    """
+    s, root = job.settings, models.root
+    call = Call(
+        address="0",
+        kind="root",
+        depth=0,
+        question=first or job.question,
+        model=root.name,
+        preview=preview(documents.corpus, None, documents.distinct, s.context_memory),
+        sub_chars=sub_chars(models.sub),
+        recursive=s.max_depth > 1,
+        max_iterations=s.max_iterations,
+        window_bytes=window_bytes(root),
+        max_subcalls=s.max_subcalls,
+        landing=s.on_limit == "answer",
+        earlier=earlier,
+    )
+    if lack := prompts.lacking(call):
+        asked = len(job.question.encode())
+        long = asked > lack
+        raise UsageError(
+            f"the question is too long for {root.name}" if long else f"the window of {root.name} is too small",
+            why=f"{asked:,} bytes; at most {asked - lack:,} fit" if long else f"it has {root.window:,} tokens",
+            hint="ask it shorter, and put long texts among the documents" if long else "use a model with a larger one",
+        )
+    return call
+
+
 def length(context: Context | None) -> int:
     """Characters of a context, nothing of it read."""
     match context:
@@ -50,6 +88,8 @@ def length(context: Context | None) -> int:
             return len(context)
         case Span(start, stop):
             return stop - start
+        case Corpus():
+            return context.whole[1] - context.whole[0]
         case _:
             return sum(map(length, context))
 
@@ -61,8 +101,37 @@ def text_of(corpus: Corpus, context: Context | None) -> str | None:
             return context
         case Span(start, stop):
             return corpus.text(start, stop)
+        case Corpus():
+            return context.text(*context.whole)
         case _:
             return "\n\n".join(text_of(corpus, part) or "" for part in context)
+
+
+def fingerprint(corpus: Corpus, whom: str, prompt: str, context: Context | None) -> bytes:
+    """The same for the same prompt over the same text to `whom`; nothing for one too large to be worth it."""
+    if len(prompt) + length(context) > LARGEST_FINGERPRINTED:
+        return b""
+    digest = hashlib.blake2b(digest_size=16)
+
+    def add(part: Context | None) -> None:
+        match part:
+            case None:
+                digest.update(b"-")
+            case str():
+                data = part.encode("utf-8", "replace")
+                digest.update(b"%d:" % len(data) + data)
+            case Span(start, stop):
+                digest.update(f"{corpus.sha256} {start} {stop}".encode())
+            case Corpus():
+                digest.update(part.sha256.encode())
+            case _:
+                digest.update(b"%d*" % len(part))
+                for item in part:
+                    add(item)
+
+    for one in (whom, prompt, context):
+        add(one)
+    return digest.digest()
 
 
 def spans_of(context: Context | None) -> tuple[Span, ...] | None:
@@ -74,11 +143,11 @@ def spans_of(context: Context | None) -> tuple[Span, ...] | None:
 
 @asynccontextmanager
 async def own_corpus(corpus: Corpus, spans: Sequence[Span] | None, context: Context) -> AsyncIterator[Corpus]:
-    """The corpus of a child: its parent's where it gets slices of it, else one made of its context, for as long as it
-    lives. Raises `builder.Unwritable`.
+    """The corpus of a child: its parent's where it gets slices of it, what it gets where that is one already, else one
+    made of its context, for as long as it lives. Raises `builder.Unwritable`.
     """
-    if spans is not None:
-        yield corpus
+    if spans is not None or isinstance(context, Corpus):
+        yield context if isinstance(context, Corpus) else corpus
         return
     making = asyncio.ensure_future(asyncio.to_thread(_corpus_of, corpus, context))
     try:
@@ -93,11 +162,22 @@ async def own_corpus(corpus: Corpus, spans: Sequence[Span] | None, context: Cont
 def _corpus_of(corpus: Corpus, context: Context) -> Corpus:
     """One document, or one a list item."""
     parts = context if isinstance(context, tuple) else (context,)
-    with closing(CorpusBuilder()) as builder:
+    with closing(CorpusBuilder(in_memory=length(context) <= LARGEST_TEXT)) as builder:
         for number, part in enumerate(parts):
             with builder.document(f"context[{number}]" if len(parts) > 1 else "context", "text") as document:
-                document.write(text_of(corpus, part) or "")
+                for piece in _pieces(corpus, part):
+                    document.write(piece)
         return builder.finish()
+
+
+def _pieces(corpus: Corpus, part: str | Span | Corpus) -> Iterator[str]:
+    """Its text, never all of a long one in memory."""
+    if isinstance(part, str):
+        yield part
+        return
+    source, (start, stop) = (part, part.whole) if isinstance(part, Corpus) else (corpus, (part.start, part.stop))
+    for low in range(start, stop, WINDOW):
+        yield source.text(low, min(low + WINDOW, stop))
 
 
 def preview(corpus: Corpus, spans: Sequence[Span] | None, distinct: int | None, plain_below: int) -> Preview:
@@ -114,7 +194,7 @@ def preview(corpus: Corpus, spans: Sequence[Span] | None, distinct: int | None, 
     first, last = ranges[0], ranges[-1]
     head = corpus.text(first[0], min(first[1], first[0] + edge))
     tail = corpus.text(max(last[0], last[1] - edge), last[1]) if chars > 2 * edge else ""
-    if not tail and chars > edge:
+    if not tail and chars > edge:  # head and tail would meet: all of it
         head = "".join(corpus.text(*piece) for piece in ranges)
     return Preview(
         documents=len(indexes),

@@ -28,7 +28,13 @@ from .models import Model
 Emit = Callable[[Event, str | None], None]
 """Puts an event on the run's stream, under the address of the call it belongs to."""
 
-OUTPUT_LIMIT: dict[Purpose, int] = {"iteration": 16_000, "direct": 16_000, "sub": 8_000, "landing": 3_000}
+OUTPUT_LIMIT: dict[Purpose, int] = {
+    "iteration": 16_000,
+    "direct": 16_000,
+    "sub": 8_000,
+    "summary": 2_000,
+    "landing": 3_000,
+}
 """Tokens a reply may have, by purpose, or the model's own maximum. Reservations are computed from it."""
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
@@ -94,7 +100,8 @@ class Dispatch:
         self._slots = asyncio.Semaphore(ledger.limits.jobs)
         self._waiting: list[asyncio.Future[None]] = []
         self._estimate = InputEstimate()
-        self._limits_hit: list[StopReason] = []
+        self.refusals: dict[StopReason, Refusal] = {}
+        """The first refusal of each limit that was reached, in order."""
         self._sent: dict[str, deque[float]] = {}
 
     async def complete(
@@ -122,8 +129,8 @@ class Dispatch:
 
     def hit(self, refusal: Refusal, call: str | None) -> Refusal:
         """Put a limit that was reached on the stream, once a run, and hand the refusal on."""
-        if refusal.reason not in self._limits_hit:
-            self._limits_hit.append(refusal.reason)
+        if refusal.reason not in self.refusals:
+            self.refusals[refusal.reason] = refusal
             limits, spent = self.ledger.limits, self.ledger.spent
             value, most = {
                 StopReason.MAX_BUDGET: (spent.usd, limits.max_budget),
@@ -137,22 +144,26 @@ class Dispatch:
 
     def first_hit(self, reasons: Collection[StopReason]) -> StopReason | None:
         """The first limit among `reasons` that refused something."""
-        return next((reason for reason in self._limits_hit if reason in reasons), None)
+        return next((reason for reason in self.refusals if reason in reasons), None)
 
     async def _tries(self, request: _Request) -> Completion | Refusal:
         """Attempts until one is answered, refused or hopeless."""
-        await request.model.ready()
+        try:
+            async with asyncio.timeout(self._left(request)):
+                await request.model.ready()
+        except TimeoutError:
+            return OUT_OF_TIME
         while True:
             try:
                 return await self._attempt(request)
             except ModelError as error:
                 wait = self._backoff(error, request.retries)
-                if not error.retriable or request.retries >= self._retries or wait > LONGEST_WAIT_S:
+                if not error.retriable or request.retries >= self._retries:
                     raise
                 left = self._left(request)
-                if left is not None and wait >= left:
-                    late = f"{error.why}; " if error.why else ""
-                    error.why = f"{late}another try in {wait:.0f} s would come after the time limit"
+                if wait > LONGEST_WAIT_S or (left is not None and wait >= left):
+                    late = "is too late" if wait > LONGEST_WAIT_S else "would come after the time limit"
+                    error.why = f"{error.why}; " * bool(error.why) + f"another try in {wait:.0f} s {late}"
                     raise
                 self._emit(NoticeGiven("retrying", f"waiting {wait:.0f} s: {error.message}"), request.call)
             request.retries += 1
@@ -195,7 +206,6 @@ class Dispatch:
                 completion = await request.model.complete(
                     request.messages,
                     max_output_tokens=reservation.max_output_tokens,
-                    timeout_s=seconds,
                     sub=request.purpose == "sub",
                 )
         except TimeoutError:

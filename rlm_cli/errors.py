@@ -5,7 +5,7 @@
     ├─ ConfigError     3     a file, a key, a credential, an unknown model or sandbox
     ├─ SourceError     4     nothing readable
     ├─ ModelError      5     the provider, after retries
-    ├─ LimitReached    6     only with --on-limit fail
+    ├─ LimitReached    6     a limit, and nothing to hand over
     ├─ SandboxError    7     the place, not the code
     └─ InvalidAnswer   8     --schema / --strict not met
 
@@ -96,19 +96,15 @@ class ModelError(RlmError):
 
 
 class LimitReached(RlmError):
-    """A limit ended the run and nothing was to be handed over. `reason`: which one (a `StopReason`)."""
+    """A limit ended the run and there is nothing to hand over. `reason`: which one (a `StopReason`)."""
 
     exit_code = 6
     code = "limit"
 
-    def __init__(self, reason: str, message: str = "", *, hint: str = "") -> None:
+    def __init__(self, reason: str, message: str, *, why: str = "", hint: str = "") -> None:
         flag = f"--{reason.replace('_', '-')}"
-        raising = f"raise {flag}, or " if reason.startswith("max_") or reason == "timeout" else ""
-        super().__init__(
-            message or f"{reason.replace('_', ' ')} was reached",
-            why="" if hint else "--on-limit fail",
-            hint=hint or f"{raising}leave out --on-limit fail",
-        )
+        has_flag = reason.startswith("max_") or reason == "timeout"
+        super().__init__(message, why=why, hint=hint or (f"raise {flag}" if has_flag else ""))
         self.reason = reason
 
 

@@ -29,6 +29,10 @@ class RunStarted:
     version: str
     settings: dict[str, dict[str, Any]]
     """Name → {"value", "origin"}."""
+    folder: str = ""
+    """The working directory."""
+    continues: str = ""
+    """The run that a follow-up question goes on from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +82,12 @@ class CallStarted:
     parent: str | None
     depth: int
     kind: str
-    """root, rlm or llm"""
+    """root, sample, rlm or llm"""
     model: str
     question: str
     context_chars: int
+    key: str = ""
+    """The same for the same prompt over the same text; empty for what no code asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +205,19 @@ class CitationChecked:
 
 
 @dataclass(frozen=True, slots=True)
+class SamplesCompared:
+    """Independent trajectories were compared: `groups` are the addresses of those that say the same, the largest group
+    first; `agreeing` of the `answered` say what `chosen` says. `asked` were begun."""
+
+    type: ClassVar[str] = "samples.compared"
+    asked: int
+    answered: int
+    agreeing: int
+    groups: tuple[tuple[str, ...], ...]
+    chosen: str
+
+
+@dataclass(frozen=True, slots=True)
 class CoverageGrew:
     """How many lines of the corpus models have been shown so far. Shown live, never written to a trace."""
 
@@ -230,6 +249,7 @@ Event = (
     | LimitHit
     | CallFinished
     | CitationChecked
+    | SamplesCompared
     | CoverageGrew
     | RunFinished
 )

@@ -30,6 +30,7 @@ from .events import (
     Reading,
     RunFinished,
     RunStarted,
+    SamplesCompared,
     Stamped,
 )
 from .ledger import Usage
@@ -158,6 +159,7 @@ class RunState:
     totals: Totals = field(default_factory=Totals)
     notices: list[NoticeGiven] = field(default_factory=list)
     limits: list[LimitHit] = field(default_factory=list)
+    samples: SamplesCompared | None = None
     citations: list[CitationChecked] = field(default_factory=list)
     finished: RunFinished | None = None
 
@@ -184,6 +186,8 @@ class RunState:
                 self.limits.append(event)
             case CitationChecked() as event:
                 self.citations.append(event)
+            case SamplesCompared() as event:
+                self.samples = event
             case RunFinished() as event:
                 self.finished = event
             case CallStarted() as event if stamped.call is not None:

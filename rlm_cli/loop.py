@@ -11,43 +11,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from . import prompts, reply
-from .call import Call, Complete, Completion, Execute, Handover, Message, Output, Turn
-from .errors import LimitReached, ModelError, RlmError
+from .call import Call, Complete, Completion, Execute, Handover, Message, Output, Purpose, Trajectory, Turn
+from .errors import ModelError, RlmError
 from .ledger import Refusal, StopReason
 from .result import Answer
 
 Conversation = Generator[Complete | Execute, Completion | Refusal | Output, Answer]
 
-LANDING_SHRINKS = (1, 4, 16)
-"""By how much the history of a landing is shortened until its price is there."""
-LEAST_WINDOW = 4_000
-"""Bytes; a model that finds this too long has no use for us."""
+SHRINKS = tuple(2**n for n in range(9))
+"""By how much the window is taken to be smaller, one after the other, when a request is refused for its length."""
+MONEY = (StopReason.MAX_BUDGET, StopReason.MAX_TOKENS)
+"""Limits that a shorter request may keep."""
 NUDGES = 3
 """Replies in a row that hold nothing to run before the call lands."""
+REPEATS = 2
+"""Times that the same code gives the same result once more before the call lands."""
+NO_CODE = Refusal(StopReason.NO_PROGRESS, f"{NUDGES + 1} replies in a row held no code and no answer")
+SAME_AGAIN = Refusal(StopReason.NO_PROGRESS, f"the same code gave the same result {REPEATS + 1} times")
 
 
 def converse(call: Call) -> Conversation:
-    """Drive one call to its answer.
-
-    Raises `LimitReached` when a limit ends it and `call.landing` is off.
-    """
-    trajectory: tuple[Turn, ...] = ()
+    """Drive one call to its answer. With `call.landing` off, a limit ends it without one: its value is None."""
+    trajectory = Trajectory(call.earlier)
     held: Answer | None = None
     idle = 0
-    stop = Refusal(StopReason.MAX_ITERATIONS, f"the limit of {call.max_iterations} iterations is reached")
-    for _ in range(call.max_iterations):
+    plural = "" if call.max_iterations == 1 else "s"
+    stop = Refusal(StopReason.MAX_ITERATIONS, f"the limit of {call.max_iterations} iteration{plural} is reached")
+    for iteration in range(1, call.max_iterations + 1):
         try:
-            completion = yield from _complete(Complete(prompts.turn(call, trajectory), "iteration"))
-        except RlmError as error:
+            trajectory = yield from _compacted(call, trajectory)
+            asked = yield from _ask(call, "iteration", partial(prompts.turn, trajectory=trajectory), iteration)
+        except RlmError:
             if held is not None:
                 return held  # an answer that was reached is never thrown away
-            if not (isinstance(error, ModelError) and error.too_long) or call.window_bytes < LEAST_WINDOW:
-                raise
-            call = replace(call, window_bytes=call.window_bytes // 2)
-            continue
+            raise
+        call, completion = asked
         if isinstance(completion, Refusal):
             stop = completion
             break
@@ -55,7 +57,10 @@ def converse(call: Call) -> Conversation:
         if parsed.answer is not None:
             return Answer(parsed.answer.value, parsed.answer.quotes)
         output = (yield from _execute(Execute(parsed.code))) if parsed.code is not None else None
-        trajectory = (*_without_draft(trajectory, output), Turn(parsed, output))
+        again = trajectory.repeats(Turn(parsed, output))
+        if output is not None and again:
+            output = replace(output, remarks=(*output.remarks, prompts.REPEATED))
+        trajectory = trajectory.add(Turn(parsed, output))
         if output is not None:
             idle = 0
             if output.answer is not None:
@@ -65,74 +70,100 @@ def converse(call: Call) -> Conversation:
             if output.refused is not None:
                 stop = output.refused
                 break
+            if again >= REPEATS:
+                stop = SAME_AGAIN
+                break
         elif (idle := idle + 1) > NUDGES:
-            stop = Refusal(StopReason.NO_PROGRESS, f"{idle} replies in a row held no code and no answer")
+            stop = NO_CODE
             break
     if held is not None:
         return held
     if not call.landing:
-        raise LimitReached(stop.reason, stop.message)
-    return (yield from land(call, trajectory, stop))
+        return Answer(None, (), stop.reason, stop.message)
+    answer = yield from land(call, trajectory, stop)
+    return replace(answer, why=stop.message)
 
 
-def land(call: Call, trajectory: tuple[Turn, ...], stop: Refusal) -> Conversation:
+def land(call: Call, trajectory: Trajectory, stop: Refusal) -> Conversation:
     """End a call that met a limit: one code turn without sub-calls, then words, then whatever the REPL holds.
 
     Code first, because variables hold more than a model can retype (typing an answer from memory is the failure of
     the paper's E.2).
     """
-    completion = yield from _ask_to_land(call, lambda smaller: prompts.landing_code(smaller, trajectory, stop))
+    completion = yield from _ask_or_none(
+        call, "landing", partial(prompts.landing_code, trajectory=trajectory, stop=stop)
+    )
     if completion is not None:
         parsed = reply.read(completion)
         if parsed.answer is not None:
             return Answer(parsed.answer.value, parsed.answer.quotes, stop.reason)
         if parsed.code is not None:
             output = yield from _execute(Execute(parsed.code, subcalls=False))
-            trajectory = (*trajectory, Turn(parsed, output))
+            trajectory = trajectory.add(Turn(parsed, output))
             handed = output.answer or output.held
             if handed is not None:
                 return _handed_over(handed, output.refused, stop.reason)
-        completion = yield from _ask_to_land(call, lambda smaller: prompts.landing_words(smaller, trajectory, stop))
+        completion = yield from _ask_or_none(
+            call, "landing", partial(prompts.landing_words, trajectory=trajectory, stop=stop)
+        )
         if completion is not None and reply.spoken(completion):
             said = reply.closing(completion, [entry.path for entry in call.preview.entries])
-            return Answer(said.value, said.quotes, stop.reason)
-    return _left_over(trajectory, stop.reason)
+            if said is not None:
+                return Answer(said.value, said.quotes, stop.reason)
+    return _left_over(trajectory.turns, stop.reason)
 
 
-def _ask_to_land(
-    call: Call, messages: Callable[[Call], tuple[Message, ...]]
+def _compacted(call: Call, trajectory: Trajectory) -> Generator[Complete, Any, Trajectory]:
+    """The trajectory as it fits the window. Turns that are to be left out are summed up first; where that is refused or
+    fails, they go without."""
+    fitted = prompts.fitted(call, trajectory)
+    if fitted.left_out == trajectory.left_out:
+        return fitted
+    before = replace(trajectory, turns=trajectory.turns[:-1])  # the newest is not what makes room
+    completion = yield from _ask_or_none(call, "summary", partial(prompts.summary, trajectory=before))
+    said = reply.spoken(completion) if completion is not None else ""
+    return replace(fitted, summary=said or trajectory.summary)
+
+
+def _ask_or_none(
+    call: Call, purpose: Purpose, write: Callable[[Call], tuple[Message, ...]]
 ) -> Generator[Complete, Any, Completion | None]:
-    """A request of the landing, with less history where there is no money for all of it. One that fails, or comes too
-    late, is as good as one that was refused."""
+    """A request that one can do without: one that fails, or comes too late, is as good as one that was refused."""
+    try:
+        _, completion = yield from _ask(call, purpose, write)
+    except ModelError:
+        return None
+    return completion if isinstance(completion, Completion) else None
+
+
+def _ask(
+    call: Call, purpose: Purpose, write: Callable[[Call], tuple[Message, ...]], iteration: int = 0
+) -> Generator[Complete, Any, tuple[Call, Completion | Refusal]]:
+    """Send what `write` makes of the call, with less and less history while it is too long for the model, or, in a
+    landing, for the money that is left. Returns the call with the window that was found, and what came."""
     asked: tuple[Message, ...] = ()
-    for shrink in LANDING_SHRINKS:
-        shorter = messages(replace(call, window_bytes=call.window_bytes // shrink))
-        if shorter == asked:
+    outcome: Refusal | ModelError | None = None
+    for shrink in SHRINKS:
+        here = replace(call, window_bytes=call.window_bytes // shrink)
+        messages = write(here)
+        if messages == asked:
             continue
-        asked = shorter
+        asked = messages
         try:
-            completion = yield from _complete(Complete(asked, "landing"))
+            sent = yield Complete(messages, purpose, iteration)
         except ModelError as error:
-            if error.too_long:
-                continue
-            return None
-        if isinstance(completion, Completion):
-            return completion
-        if completion.reason not in (StopReason.MAX_BUDGET, StopReason.MAX_TOKENS):
-            return None
-    return None
-
-
-def _without_draft(trajectory: tuple[Turn, ...], output: Output | None) -> tuple[Turn, ...]:
-    """A draft takes the place of the one before: each may be as large as an answer."""
-    if output is None or output.draft is None:
-        return trajectory
-    return tuple(
-        turn
-        if turn.output is None or turn.output.draft is None
-        else replace(turn, output=replace(turn.output, draft=None))
-        for turn in trajectory
-    )
+            if not error.too_long:
+                raise
+            outcome = error
+            continue
+        assert isinstance(sent, (Completion, Refusal))
+        if isinstance(sent, Completion) or purpose != "landing" or sent.reason not in MONEY:
+            return here, sent
+        outcome = sent
+    if isinstance(outcome, ModelError):
+        raise outcome
+    assert outcome is not None
+    return call, outcome
 
 
 def _handed_over(handed: Handover, refused: Refusal | None, otherwise: StopReason) -> Answer:
@@ -140,20 +171,14 @@ def _handed_over(handed: Handover, refused: Refusal | None, otherwise: StopReaso
     return Answer(handed.value, handed.quotes, refused.reason if refused is not None else otherwise)
 
 
-def _left_over(trajectory: tuple[Turn, ...], reason: StopReason) -> Answer:
+def _left_over(turns: tuple[Turn, ...], reason: StopReason) -> Answer:
     """Nothing could be asked any more: the draft in `answer`, else the last thing that was printed."""
-    outputs = [turn.output for turn in reversed(trajectory) if turn.output is not None]
+    outputs = [turn.output for turn in reversed(turns) if turn.output is not None]
     draft = next((output.draft for output in outputs if output.draft is not None), None)
     if draft is not None:
         return Answer(draft, (), reason)
     printed = next((output.stdout for output in outputs if output.stdout.strip()), None)
     return Answer(f"No answer was handed over. The last output was:\n{printed}" if printed else None, (), reason)
-
-
-def _complete(effect: Complete) -> Generator[Complete, Any, Completion | Refusal]:
-    completion = yield effect
-    assert isinstance(completion, (Completion, Refusal))
-    return completion
 
 
 def _execute(effect: Execute) -> Generator[Execute, Any, Output]:

@@ -15,7 +15,8 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import models, read, sandbox
 from .builder import CorpusBuilder, Unwritable
@@ -26,6 +27,9 @@ from .events import CorpusLoaded, Reading
 from .ledger import Limits
 from .models import Model
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .earlier import Earlier
 
 _SOMETHING = re.compile(rb"\S")
 CHARS_PER_TOKEN = 3.5
@@ -42,6 +46,10 @@ class Job:
     origins: Mapping[str, str] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     stdin: BinaryIO | None = None
+    earlier: Earlier | None = None
+    """The run that a follow-up question goes on from."""
+    cache: Path | None = None
+    """Where the documents are kept for such questions; None keeps them nowhere."""
     careful: bool = False
     """Somebody relies on the answer unseen (CI, --json): no silent fallback to a model that is none."""
 
@@ -128,8 +136,12 @@ def connect_models(job: Job) -> Models:
 async def read_documents(job: Job, emit: Emit, warm_up: Callable[[], None] = lambda: None) -> Documents:
     """Read every source into one corpus. `warm_up` is called once, after the first document: there is something to ask.
 
-    Raises `SourceError` when nothing is readable, or with `strict_input` when something is not.
+    Raises `SourceError` when nothing is readable, or with `strict_input` when something is not; `UsageError` when those
+    of an earlier run are not kept.
     """
+    if job.earlier is not None:
+        warm_up()
+        return await asyncio.to_thread(job.earlier.documents, corpora(job))
     loop = asyncio.get_running_loop()
     stop, warmed = threading.Event(), threading.Event()
     rules = read.Rules(job.settings.globs, job.settings.types, job.settings.unrestricted)
@@ -171,6 +183,11 @@ async def read_documents(job: Job, emit: Emit, warm_up: Callable[[], None] = lam
     return documents
 
 
+def corpora(job: Job) -> Path:
+    """The folder of the kept corpora."""
+    return (job.cache or Path("/nonexistent")) / "corpora"
+
+
 def _require_something(documents: Documents) -> None:
     corpus = documents.corpus
     if any(_SOMETHING.search(corpus.buffer, d.start_byte, d.stop_byte) for d in corpus.documents):
@@ -205,16 +222,23 @@ def choose_mode(job: Job, documents: Documents, root: Model) -> str:
     """`rlm` or `direct`. Raises `UsageError` for a text too long for `--mode direct`, before any call."""
     s = job.settings
     room = root.window - output_limit(root, "direct")
-    fits = documents.tokens < room
-    if s.mode == "direct" and not fits:
+    said, mode = job.question, s.mode
+    if job.earlier is not None:
+        mode = job.earlier.mode
+        if s.mode not in ("auto", mode):
+            raise UsageError(f"run {job.earlier.run} was answered with --mode {mode}", hint="leave out --mode")
+        said += "".join(message.content for message in job.earlier.messages[1:])
+    tokens = documents.tokens + int(len(said) / CHARS_PER_TOKEN)
+    fits = tokens < room
+    if mode == "direct" and not fits:
         raise UsageError(
-            f"the text is too long for --mode direct: about {documents.tokens:,} tokens",
+            f"the text is too long for --mode direct: about {tokens:,} tokens with the question",
             why=f"{root.name} takes about {max(room, 0):,} beside its reply",
             hint="leave out --mode direct",
         )
-    if s.mode == "auto":
-        return "direct" if fits and documents.tokens < s.direct_below else "rlm"
-    return s.mode
+    if mode == "auto":
+        return "direct" if fits and tokens < s.direct_below else "rlm"
+    return mode
 
 
 def open_sandbox(job: Job) -> sandbox.Sandbox:

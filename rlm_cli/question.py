@@ -7,6 +7,7 @@ is the object of `--json`; a run that got as far as its first request has a fold
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import time
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import __version__, evidence, models, prepare, trace
+from . import __version__, contexts, evidence, kept, models, prepare, prompts, trace
 from .dispatch import Deadline
 from .errors import LimitReached, RlmError, internal
 from .events import CitationChecked, DocumentsRead, NoticeGiven, RunFinished, RunStarted
@@ -26,6 +27,7 @@ from .prepare import Documents, Job, Models
 from .result import (
     Answer,
     Citation,
+    Compared,
     Confined,
     Coverage,
     ErrorReport,
@@ -138,17 +140,34 @@ class _Question:
                 hint="raise --timeout, or name fewer documents",
             ) from None
         self.mode = prepare.choose_mode(self.job, self.documents, self.models.root)
+        call = None
         if self.mode == "rlm":
-            self.sandbox = sandbox = prepare.open_sandbox(self.job)
-            self.proof = await asyncio.to_thread(lambda: sandbox.proof)
+            earlier = self.job.earlier
+            first, turns = (earlier.first_question, earlier.turns(self.job.question)) if earlier else ("", ())
+            call = contexts.root_call(self.job, self.models, self.documents, first, turns)
+            self.sandbox = prepare.open_sandbox(self.job)
+            self.proof = await self.sandbox.prove()
         self._begin()
-        self.run = Run(self.job, self.models, self.documents, self.sandbox, self.stream, deadline)
-        answer = await self.run.answer(self.mode)
-        if answer.partial and self.job.settings.on_limit == "fail":
-            raise LimitReached(answer.stop_reason)
+        self._keep()
+        self.run = Run(self.job, self.models, self.documents, self.sandbox, self.stream, deadline, self.job.earlier)
+        answer = await self.run.answer(call)
+        if answer.partial and (self.job.settings.on_limit == "fail" or not answer.found):
+            raise self._stopped(answer.stop_reason)
         ending.answer = answer
         ending.citations = await self._located(answer)
         await self.run.seen.settle()
+
+    def _stopped(self, reason: StopReason) -> LimitReached:
+        """Why there is nothing to hand over."""
+        assert self.run is not None
+        refusal = self.run.dispatch.refusals.get(reason)
+        said = refusal.message if refusal is not None else f"{reason} was reached"
+        if self.job.settings.on_limit != "fail":
+            return LimitReached(reason, "no answer was found within the limits", why=said)
+        raising = f"raise --{reason.replace('_', '-')}, or " if reason is not StopReason.NO_PROGRESS else ""
+        return LimitReached(
+            reason, said, why="--on-limit fail keeps what there is back", hint=f"{raising}leave out --on-limit fail"
+        )
 
     def _begin(self) -> None:
         """The run is going to spend: from here on it has an id, a folder and a journal."""
@@ -179,6 +198,8 @@ class _Question:
                 sandbox=self._sandbox(),
                 version=__version__,
                 settings=self._settings(),
+                folder=str(_working_folder()),
+                continues=self.job.earlier.run if self.job.earlier is not None else "",
             )
         )
         self.stream.emit(self.documents.loaded())
@@ -186,12 +207,24 @@ class _Question:
         for notice in self._notices(lost):
             self.stream.emit(notice)
 
+    def _keep(self) -> None:
+        """Keep the documents for a follow-up question, beside the run."""
+        assert self.documents is not None
+        if self.folder is not None and self.job.cache is not None and self.job.earlier is None:
+            corpus, limit = self.documents.corpus, self.job.settings.corpora_size
+            copy = os.dup(corpus.fd)
+            asyncio.get_running_loop().run_in_executor(
+                None, kept.keep, copy, corpus.sha256, prepare.corpora(self.job), limit
+            )
+
     def _notices(self, lost: str) -> list[NoticeGiven]:
         """What the user should know before anything is sent."""
         assert self.models is not None
         assert self.documents is not None
         found = [NoticeGiven("sink_lost", lost)] if lost else []
         found += [NoticeGiven("input", message) for message in self.documents.manifest.notices]
+        if (earlier := self.job.earlier) is not None:
+            found.append(NoticeGiven("continued", prompts.goes_on(earlier.run, len(earlier.cells))))
         if self.models.root.name == models.OFFLINE:
             how = models.HOW_TO_CHOOSE if self.models.fallback else ""
             found.append(
@@ -268,6 +301,7 @@ class _Question:
             citations=[replace(c, quote=hidden(c.quote)) for c in ending.citations] if answer else [],
             coverage=self._coverage(),
             mode=self.mode,
+            samples=self._samples(),
             usage=ModelUsage(
                 calls=totals.calls,
                 input_tokens=totals.usage.input_tokens,
@@ -317,9 +351,21 @@ class _Question:
             "truncated_calls": self.stream.state.totals.cut,
         }
 
+    def _samples(self) -> Compared | None:
+        compared = self.stream.state.samples
+        if compared is None:
+            return None
+        return {
+            "asked": compared.asked,
+            "answered": compared.answered,
+            "agreeing": compared.agreeing,
+            "groups": [list(group) for group in compared.groups],
+            "chosen": compared.chosen,
+        }
+
     def _subcalls(self) -> Subcalls:
         below = [
-            call for call in self.stream.state.calls.values() if call.parent is not None and call.ended is not None
+            call for call in self.stream.state.calls.values() if call.kind in ("llm", "rlm") and call.ended is not None
         ]
         failed = sum(call.standing is Standing.FAILED for call in below)
         return {"ok": len(below) - failed, "failed": failed, "retried": sum(call.retries for call in below)}
@@ -347,6 +393,13 @@ class _Question:
         del values["keys"], values["models"]
         values["option"] = shown_options(values["option"], trace.HIDDEN)
         return {n: {"value": v, "origin": self.job.origins.get(n, "built-in")} for n, v in values.items()}
+
+
+def _working_folder() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:  # it is gone
+        return Path("/")
 
 
 def _in_texts(change: Callable[[str], str], value: Any) -> Any:

@@ -25,7 +25,7 @@ from .corpus import Corpus
 LONGEST_QUOTE = 20_000
 """Characters of a quote that are looked for; a longer one is not a quote."""
 LEAST_QUOTE = 3
-"""Characters, white space apart, that are worth looking for."""
+"""Characters, white space apart, that may be a part of words; fewer are there only as words of their own."""
 MOST_NAMED = 10
 """Missing quotes of an answer that are named."""
 MOST_SEARCHED, PASSES = 20 << 30, 13
@@ -66,8 +66,10 @@ def find(corpus: Corpus, text: str, path: str | None = None) -> tuple[list[Hit],
     there. Never raises for what a model wrote.
     """
     words = text.encode("utf-8", "replace").decode().split()
-    if len("".join(words)) < LEAST_QUOTE or len(text) > LONGEST_QUOTE:
+    if not words or len(text) > LONGEST_QUOTE:
         return [], None
+    if len("".join(words)) < LEAST_QUOTE:
+        return [hit for hit in _exact(corpus, words, 0, corpus.bytes) if _is_word(corpus, hit)], None
     hinted = _hinted(corpus, path) if path else None
     ranges = ([hinted] if hinted else []) + [(0, corpus.bytes)]
     for low, high in ranges:
@@ -149,6 +151,13 @@ def _exact(corpus: Corpus, words: list[str], low: int, high: int, most: int = MO
             if len(hits) >= most:
                 break
     return hits
+
+
+def _is_word(corpus: Corpus, hit: Hit) -> bool:
+    """Whether no letter or digit stands before or after it."""
+    around = corpus.read(max(hit.start - 4, 0), hit.stop + 4).decode("utf-8", "ignore")
+    word = re.escape(corpus.read(hit.start, hit.stop).decode())
+    return re.search(rf"(?<!\w){word}(?!\w)", around) is not None
 
 
 def _ending(corpus: Corpus, pattern: re.Pattern[bytes], first: bytes, low: int, end: int) -> int:

@@ -28,6 +28,7 @@ NOT_FOUND = "NOT FOUND"
 """The words with which an answer in prose says that the documents do not answer."""
 
 _OPEN = re.compile(r"^[ \t]*(?P<fence>`{3,}|~{3,})[ \t]*(?P<tag>[\w+.#-]*)[^`\n]*$")
+_OPEN_LINE = re.compile(_OPEN.pattern, re.MULTILINE)
 _THINKING = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _FINAL_LINE = re.compile(r"^[ \t>*_`]*(?P<call>FINAL(?:_VAR)?[ \t]*\()", re.MULTILINE)
 _QUOTE_LINE = re.compile(r"^[ \t]*>[ \t]?(?P<text>.*)$")
@@ -79,12 +80,18 @@ def words(text: str, paths: Collection[str] = ()) -> Handover:
     return Handover(answer or "\n".join(quote.text for quote in quotes), tuple(quotes))
 
 
-def closing(completion: Completion, paths: Collection[str] = ()) -> Handover:
-    """The very last reply, when no code runs any more: a FINAL with literals, in a block or not, else words."""
+def closing(completion: Completion, paths: Collection[str] = ()) -> Handover | None:
+    """The very last reply, when no code runs any more: a FINAL with literals, in a block or not, else words. None for
+    one that goes on working: a program and nothing else, or a block for the REPL."""
     parsed = read(completion)
     final = _final_in_prose(parsed.code) if parsed.code is not None else parsed
     if final is not None and final.answer is not None:
         return final.answer
+    said = spoken(completion)
+    opening = _OPEN_LINE.search(said)
+    alone = opening is None or not said[: opening.start()].strip()
+    if parsed.code is not None and _is_program(parsed.code) and (alone or (opening and opening["tag"] == "repl")):
+        return None
     return words(completion.text, paths)
 
 

@@ -43,11 +43,13 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a call hands over. `value` None: the documents do not answer. `partial`: a limit cut the work short."""
+    """What a call hands over. `value` None: the documents do not answer. `partial`: a limit cut the work short, `why`
+    says which in words."""
 
     value: Any
     quotes: tuple[Quote, ...] = ()
     stop_reason: StopReason = StopReason.FINAL
+    why: str = field(default="", compare=False)
 
     @property
     def partial(self) -> bool:
@@ -145,6 +147,16 @@ class Subcalls(TypedDict):
     retried: int
 
 
+class Compared(TypedDict):
+    """How independent trajectories compare, as in `events.SamplesCompared`."""
+
+    asked: int
+    answered: int
+    agreeing: int
+    groups: list[list[str]]
+    chosen: str
+
+
 class RunLimits(TypedDict, total=False):
     """None = no such limit; money in USD, time in seconds. Empty after an error that came before they were known."""
 
@@ -184,6 +196,8 @@ class Result:
     citations: list[Citation] = field(default_factory=list)
     coverage: Coverage | None = None
     mode: str = "auto"
+    samples: Compared | None = None
+    """None where there was one trajectory."""
     usage: ModelUsage = field(default_factory=ModelUsage)
     cost_known: bool = True
     cost_estimated_usd: float = 0.0
@@ -226,7 +240,7 @@ class Result:
             "citations": [citation.to_json() for citation in self.citations],
             "coverage": self.coverage,
             "mode": self.mode,
-            "samples": None,
+            "samples": self.samples,
             "usage": usage,
             "subcalls": self.subcalls,
             "limits": self.limits,

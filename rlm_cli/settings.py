@@ -81,6 +81,9 @@ class Settings:
     mode: str = setting("auto", "choice", "--mode", choices=("auto", "rlm", "direct"), metavar="MODE", group="Strategy")
     """rlm works in the REPL, direct asks once with the whole text, auto takes direct for short texts and says so."""
 
+    samples: int = setting(1, "int", "--samples", metavar="N", group="Strategy", minimum=1)
+    """Answer N times independently and hand over what most of them say."""
+
     # Limits
     max_budget: float | None = setting(1.0, "usd", "-b", "--max-budget", metavar="USD", group="Limits", common=True, project="lower", none=True, minimum=0)
     """Spend at most USD on the whole run; none for no cap."""
@@ -102,6 +105,10 @@ class Settings:
     # Run
     dry_run: bool = setting(False, "flag", "-n", "--dry-run", group="Run", common=True, configurable=False)
     """Show the plan: files, models, cost at most. Sends nothing."""
+    follow_up: bool = setting(False, "flag", "-c", "--continue", group="Run", common=True, configurable=False)
+    """Go on from the last run with a new question: its documents, its variables, what was said."""
+    run: str | None = setting(None, "text", "--run", metavar="RUN", group="Run", configurable=False)
+    """With --continue: go on from RUN, the start of an id in rlm runs."""
     sandbox: str = setting("auto", "choice", "--sandbox", choices=("auto", "process", "container", "soft", "none"), metavar="NAME", group="Run")
     """Where the model's code runs: process and container are enforced by the kernel; soft and none are not and must be asked for. auto is process."""
     no_save: bool = setting(False, "flag", "--no-save", group="Run")
@@ -144,6 +151,8 @@ class Settings:
     """Up to this size `context` is a plain str in the REPL, above it a lazy text."""
     direct_below: int = setting(12_000, "int", minimum=0)
     """Estimated tokens below which mode auto asks once with the whole text."""
+    corpora_size: int = setting(2 << 30, "size", minimum=0)
+    """Disk space for the documents of past runs, for follow-up questions; half of it for one corpus at most."""
     subcall_models: tuple[str, ...] = setting((), "list")
     """Further models that code in the REPL may name in llm_query(model=…)."""
     keys: dict[str, Any] = setting({}, "table")
@@ -215,6 +224,8 @@ def parse(name: str, raw: Any, source: str) -> Any:
             value = _number(raw, source, "an amount in USD like 0.50", how.none)
         case "duration":
             value = _duration(raw, source, how.none)
+            if value == 0:
+                raise UsageError(f"{source}: nothing can be done in {raw}", hint="say none for no limit" * how.none)
         case "size":
             value = _size(raw, source)
         case "list":

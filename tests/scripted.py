@@ -112,6 +112,11 @@ class ScriptedServer:
         return int(self._server.server_address[1])
 
     @property
+    def connections(self) -> int:
+        """That were opened, so far."""
+        return self._server.accepted
+
+    @property
     def base_url(self) -> str:
         """With `/v1`, as OpenAI's clients want it."""
         return f"http://127.0.0.1:{self.port}/v1"
@@ -163,10 +168,12 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, *arguments: Any) -> None:
         self._open: set[socket.socket] = set()
+        self.accepted = 0
         super().__init__(*arguments)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._open.add(request)
+        self.accepted += 1
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:

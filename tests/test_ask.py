@@ -309,6 +309,65 @@ def test_a_failed_subcall_raises_in_the_repl(rlm: Rlm, write: Write, tmp_path: P
     assert result["subcalls"] == {"ok": 1, "failed": 1, "retried": 0}
 
 
+def test_an_identical_prompt_is_asked_once(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """In one batch, in a later one, with a slice as context: one request, counted once; a failed one is asked again."""
+    write("a.txt", ACME)
+    code_ = (
+        "first = llm_query_batched(['a', 'b', 'a', 'a'])\nagain = [llm_query('b'), llm_query('who?', context[:40])]\n"
+        "again.append(llm_query('who?', context[0:40]))\n"
+        "for n in range(2):\n    try:\n        llm_query('bad')\n    except SubcallError:\n        pass\n"
+        "FINAL(first + again)"
+    )
+    asked: list[str] = []
+
+    def sub(prompt: str) -> str | Reply:
+        asked.append(prompt)
+        return Reply("no", status=400) if prompt == "bad" else f"{prompt[-4:]} {len(asked)}"
+
+    with ScriptedServer(script(block(code_), sub=sub)) as server:
+        _, out, err = ask(rlm, server, "--mode", "rlm", "-j", "1", "--json", "Q?", "docs", cwd=tmp_path)
+    result = result_of(out)
+    assert json.loads(result["answer"]) == ["a 1", "b 2", "a 1", "a 1", "b 2", "who? 3", "who? 3"], err
+    assert (len(asked), result["subcalls"]) == (5, {"ok": 3, "failed": 2, "retried": 0})
+
+
+def test_asking_again_pays_for_what_failed(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """Three of two hundred fail: 197 results are on the exception, and the same batch again costs three requests."""
+    write("a.txt", ACME)
+    code_ = (
+        "prompts = [f'part {n}' for n in range(200)]\n"
+        "try:\n    llm_query_batched(prompts)\nexcept SubcallError as error:\n"
+        "    came = [r for r in error.results if isinstance(r, str)]\n    print(str(error)[:60])\n"
+        "FINAL([len(came), len(_results), len(llm_query_batched(prompts))])"
+    )
+    failed: set[str] = set()
+
+    def sub(prompt: str) -> str | Reply:
+        if prompt in ("part 7", "part 77", "part 177") and prompt not in failed:
+            failed.add(prompt)
+            return Reply("no", status=400)
+        return "fine"
+
+    with ScriptedServer(script(block(code_), sub=sub)) as server:
+        _, out, err = ask(rlm, server, "--mode", "rlm", "--max-subcalls", "203", "--json", "Q?", "docs", cwd=tmp_path)
+    result = result_of(out)
+    assert json.loads(result["answer"]) == [197, 200, 200], err
+    assert (len(server.requests), result["status"]) == (1 + 200 + 3, "complete")
+
+
+def test_many_thin_prompts_draw_one_advice(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """More than fifty small prompts: the model hears once, in numbers, what one prompt may have."""
+    write("a.txt", ACME)
+    batch = "x = llm_query_batched([f'{n} of {size}' for n in range(60)])\nprint(len(x))"
+    replies = script(block("size = 1\n" + batch), block("size = 2\n" + batch), block("FINAL('done')"))
+    with ScriptedServer(replies) as server:
+        code, _, err = ask(rlm, server, "--mode", "rlm", "Q?", "docs", cwd=tmp_path)
+    assert code == 0, err
+    heard = [request.prompt for request in server.requests if is_root(request.body)]
+    assert re.search(r"That batch had 60 prompts of 7 characters \(median\). One prompt may have \d+,000:", heard[1])
+    assert "That batch had" not in heard[2]
+
+
 def test_recursion_gives_children_a_repl_of_their_own(rlm: Rlm, write: Write, tmp_path: Path) -> None:
     """rlm_query at --max-depth 2: the child sees its slice only, and fan-out with one slot does not deadlock."""
     write("a.txt", ACME)
@@ -406,7 +465,8 @@ def test_limits_land_with_a_partial_answer(
             return "seen " * 200
         if "The work ends here" in str(request["messages"][-1]["content"]):
             return block('FINAL("Part [1]", quotes=["thirty days"])')
-        return block("x = llm_query('a')\ny = llm_query('b')\nprint(x, y)")
+        n = len(request["messages"])
+        return block(f"x = llm_query('a{n}')\ny = llm_query('b{n}')\nprint(x, y)")
 
     for on_limit in ("answer", "fail"):
         with ScriptedServer(answer) as server:
@@ -418,6 +478,82 @@ def test_limits_land_with_a_partial_answer(
         assert result["stop_reason"] == reason
         assert result["answer"] == ("Part [1]" if on_limit == "answer" else None)
         assert (result["error"] is None) == (on_limit == "answer")
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason", "why"),
+    [
+        (["--max-tokens", "4000"], "max_tokens", "of 4,000"),
+        (["--max-iterations", "1"], "max_iterations", "the limit of 1 iteration is reached"),
+    ],
+)
+def test_no_answer_within_the_limits_is_explained(
+    rlm: Rlm, write: Write, tmp_path: Path, flags: list[str], reason: str, why: str
+) -> None:
+    """Nothing to print: exit 6, and stderr says which limit, however quiet; so does --json."""
+    write("a.txt", ACME)
+
+    def answer(request: dict[str, Any]) -> str:
+        return "NOT FOUND" if "No more code runs" in str(request["messages"][-1]["content"]) else block("x = 1")
+
+    for form in ("-q", "--json"):
+        with ScriptedServer(answer) as server:
+            code, out, err = ask(rlm, server, "--mode", "rlm", *flags, form, "Q?", "docs", cwd=tmp_path)
+        assert code == 6, err
+        assert "no answer was found within the limits" in err
+        assert why in err
+        if form == "--json":
+            result = result_of(out)
+            assert (result["status"], result["stop_reason"], result["error"]["code"]) == ("partial", reason, "limit")
+        else:
+            assert out == ""
+
+
+def test_what_cannot_be_asked_costs_nothing(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """An empty prompt, a prompt too long for a child: an error in the REPL, no request."""
+    write("a.txt", ACME)
+    tried = (
+        "said = []\nfor ask in (lambda: llm_query('  '), lambda: rlm_query('x' * 2_000_000, context[:50])):\n"
+        "    try:\n        ask()\n    except SubcallError as error:\n        said.append(str(error))\nFINAL(said)"
+    )
+    with ScriptedServer([block(tried)]) as server:
+        code, out, err = ask(rlm, server, "--mode", "rlm", "--max-depth", "2", "--json", "Q?", "docs", cwd=tmp_path)
+    result = result_of(out)
+    said = json.loads(result["answer"])
+    assert code == 0, err
+    assert "the prompt is empty" in said[0]
+    assert "pass text as context=" in said[1]
+    assert (result["usage"]["calls"], result["subcalls"]["failed"]) == (1, 1)
+
+
+def test_a_question_must_fit_the_window(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """A question that fills the window, a window too small for a REPL: usage errors, before any request, in the plan too."""
+    write("a.txt", ACME)
+    (tmp_path / "q.txt").write_text("Which of these? " * 200_000, encoding="utf-8")
+    small = tmp_path / "small.toml"
+    small.write_text('[models.small]\nmodel = "openai/scripted"\nwindow = 4096\n', encoding="utf-8")
+    for words, told in (
+        (("-m", "openai/scripted", "-f", "q.txt", "docs"), "the question is too long for openai/scripted"),
+        (("--config", str(small), "-m", "small", "Q?", "docs"), "the window of small is too small"),
+    ):
+        for more in ((), ("-n",)):
+            with ScriptedServer([]) as server:
+                environ = server.env | {"HOME": str(rlm.home)}
+                del environ["RLM_NO_CONFIG"]
+                ran = rlm("ask", "--mode", "rlm", *more, *words, env=environ, cwd=tmp_path)
+            assert (ran.code, ran.out) == (2, "")
+            assert told in ran.err
+
+
+def test_connections_are_reused_near_the_time_limit(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """The time that is left differs with every request; the connections stay the same few."""
+    write("a.txt", ACME)
+    code_ = "for n in range(12):\n    llm_query_batched([f'{n} {k}' for k in range(4)])\nFINAL('done')"
+    with ScriptedServer(script(block(code_))) as server:
+        code, out, err = ask(rlm, server, "--mode", "rlm", "--timeout", "60s", "-j", "4", "Q?", "docs", cwd=tmp_path)
+        assert (code, out) == (0, "done\n"), err
+        assert len(server.requests) == 49
+        assert server.connections <= 8
 
 
 def test_the_time_limit_lands_too(rlm: Rlm, write: Write, tmp_path: Path) -> None:

@@ -338,5 +338,5 @@ def test_odd_places(rlm: Rlm) -> None:
     narrow = rlm(*OFFLINE, "What is the answer?", "d.txt", env={"PYTHONIOENCODING": "latin-1"})
     assert (narrow.code, "“here”" in json.loads(narrow.out)["answer"]) == (0, True)
     (rlm.home / "o.md").write_text("kept", encoding="utf-8")
-    late = rlm("ask", "-m", "offline/extractive", "--timeout", "0", "-o", "o.md", "What is the answer?", "d.txt")
+    late = rlm("ask", "-m", "offline/extractive", "--timeout", "0.001", "-o", "o.md", "What is the answer?", "d.txt")
     assert (late.code, (rlm.home / "o.md").read_text()) == (6, "kept")

@@ -39,9 +39,7 @@ class Scripted:
 
     async def close(self) -> None: ...
 
-    async def complete(
-        self, messages: Sequence[Message], *, max_output_tokens: int, timeout_s: float, sub: bool
-    ) -> Completion:
+    async def complete(self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool) -> Completion:
         self.asked.append(time.monotonic())
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
@@ -139,7 +137,7 @@ def test_hopeless_failures_are_raised_at_once(error: RlmError) -> None:
 
     run = with_run(body)
     assert run.paired
-    assert [event.error for event in run.of(CompletionFinished)] == [error.message]
+    assert [event.error for event in run.of(CompletionFinished)] == [str(error)]
     assert run.cost == run.ledger.spent.usd == 0
 
 

@@ -13,8 +13,8 @@ from conftest import Rlm
 from rlm_cli.cli.commands import TOPICS, exit_codes, variables
 from rlm_cli.cli.topics import LEVELS, SANDBOXES
 from rlm_cli.result import Result
+from rlm_cli.result_schema import result_schema
 from rlm_cli.sandbox import KERNEL_ENFORCED, LOCKDOWNS
-from rlm_cli.schema import result_schema
 from rlm_cli.settings import Settings, spelling_of, variable
 
 

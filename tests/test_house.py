@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "rlm_cli"
-CORPUS = {"builder", "corpus", "lazy"}
+CORPUS = {"builder", "corpus", "kept", "lazy"}
 """The text, how it is written and how the REPL sees it: anything may import them."""
 KINDS = CORPUS | {"models", "sandbox", "read", "views", "trace"}
-RUN = {"run", "prepare", "question", "dispatch", "stream", "contexts", "seen"}
+RUN = {"run", "prepare", "question", "dispatch", "stream", "contexts", "seen", "samples", "earlier"}
 """What drives a run: may import kinds, may not import cli. Everything else beside cli and kinds is pure."""
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -25,6 +25,7 @@ TRIED = (
     "start a process",
     "run a program",
     "signal the parent",
+    "signal the host",
 )
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the walls of Linux")
 

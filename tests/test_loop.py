@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 
 import pytest
 
 from rlm_cli import prompts
-from rlm_cli.call import Call, Complete, Completion, Entry, Execute, Handover, Message, Output, Preview
-from rlm_cli.errors import ConfigError, LimitReached, ModelError, RlmError
+from rlm_cli.call import Call, Complete, Completion, Entry, Execute, Handover, Message, Output, Preview, Trajectory
+from rlm_cli.errors import ConfigError, ModelError, RlmError
 from rlm_cli.ledger import Refusal, StopReason
 from rlm_cli.loop import NUDGES, converse
 from rlm_cli.result import Answer, Quote
 
 BUDGET = Refusal(StopReason.MAX_BUDGET, "the budget is used up")
+
+
+SUMMARY = "So far: nothing in acme.txt."
 
 
 def a_call(**changes: object) -> Call:
@@ -36,12 +39,15 @@ def a_call(**changes: object) -> Call:
 
 
 def play(call: Call, sent: Sequence[str | Completion | Output | Refusal]) -> tuple[Answer, list[Complete | Execute]]:
-    """Send these values to the loop, one an effect; the answer and the effects it asked for."""
+    """Send these values to the loop, one an effect; the answer and the effects it asked for. A refusal at the end is
+    sent for as long as it takes; summaries are written besides."""
     conversation = converse(call)
     effects = [next(conversation)]
-    for value in sent:
+    for value in chain(sent, repeat(sent[-1], 20) if isinstance(sent[-1], Refusal) else ()):
         try:
             effects.append(conversation.send(Completion(value) if isinstance(value, str) else value))
+            while isinstance(effects[-1], Complete) and effects[-1].purpose == "summary":
+                effects.append(conversation.send(Completion(SUMMARY)))
         except StopIteration as stop:
             answer: Answer = stop.value
             return answer, effects
@@ -116,8 +122,8 @@ def test_three_nudges_then_the_landing() -> None:
 def test_code_resets_the_nudges() -> None:
     """Only replies in a row count."""
     sent: list[str | Output] = []
-    for _ in range(3):
-        sent += ["Hm."] * NUDGES + [code("1"), Output("1")]
+    for n in range(3):
+        sent += ["Hm."] * NUDGES + [code(str(n)), Output("1")]
     answer, _ = play(a_call(), [*sent, 'FINAL("ok")'])
     assert answer == Answer("ok")
 
@@ -146,6 +152,58 @@ def test_landing(sent: list[str | Output | Refusal], expected: Answer) -> None:
     assert len(landings) <= 1
 
 
+QUOTED = Handover("Thirty [1].", (Quote("thirty days", "acme.txt"),))
+WORK: dict[StopReason, list[str | Output | Refusal]] = {
+    StopReason.MAX_BUDGET: [code("a"), Output("seen"), Refusal(StopReason.MAX_BUDGET, "no money")],
+    StopReason.MAX_TOKENS: [code("a"), Output("seen"), Refusal(StopReason.MAX_TOKENS, "no tokens")],
+    StopReason.TIMEOUT: [code("a"), Output("seen", refused=Refusal(StopReason.TIMEOUT, "no time"))],
+    StopReason.MAX_SUBCALLS: [code("a"), Output("seen", refused=Refusal(StopReason.MAX_SUBCALLS, "no calls"))],
+    StopReason.MAX_ITERATIONS: [code("a"), Output("seen"), code("b"), Output("seen")],
+    StopReason.NO_PROGRESS: [code("a"), Output("seen"), *["Hm."] * (NUDGES + 1)],
+}
+"""What leads to each limit, with something printed on the way."""
+DOWN = ModelError("the server is down")
+LANDINGS: dict[str, tuple[list[str | Output | Refusal | ModelError], object]] = {
+    "code": ([code("FINAL(x)"), Output(answer=QUOTED)], QUOTED),
+    "code, sent back for a quote": ([code("FINAL(x)"), Output(error="QuoteNotFound", held=QUOTED)], QUOTED),
+    "final in prose": (['FINAL("Thirty [1].", quotes=[("acme.txt", "thirty days")])'], QUOTED),
+    "code fails, then words": (
+        [code("1/0"), Output(error="ZeroDivisionError"), "Thirty [1].\n> acme.txt: thirty days"],
+        QUOTED,
+    ),
+    "words, words": (["I think", "Thirty [1].\n> acme.txt: thirty days"], QUOTED),
+    "a draft, then nothing": ([code("x"), Output(draft="so far"), DOWN], Handover("so far")),
+    "words: not found": (["Hm.", "NOT FOUND"], Handover(None)),
+    "only code": (["Hm.", code("print(1)")], None),
+    "an empty reply": (["", ""], None),
+    "down at once": ([DOWN], None),
+    "down for words": (["Hm.", DOWN], None),
+    "refused": ([Refusal(StopReason.TIMEOUT, "no time at all")], None),
+}
+"""How a landing goes, and what it hands over; None: what was printed last is reported as such."""
+
+
+@pytest.mark.parametrize("limit", WORK)
+@pytest.mark.parametrize("landing", LANDINGS)
+def test_every_landing_at_every_limit(limit: StopReason, landing: str) -> None:
+    """Whatever stops the work, and however the landing goes: one partial answer with its quotes and the true reason."""
+    sent, expected = LANDINGS[landing]
+    conversation = converse(a_call(max_iterations=2 if limit is StopReason.MAX_ITERATIONS else 9))
+    effects: list[Complete | Execute] = [next(conversation)]
+    with pytest.raises(StopIteration) as stopped:  # noqa: PT012 (which one ends it is the question)
+        for value in (*WORK[limit], *sent):
+            if isinstance(value, ModelError):
+                effects.append(conversation.throw(value))
+            else:
+                effects.append(conversation.send(Completion(value) if isinstance(value, str) else value))
+    answer: Answer = stopped.value.value
+    handed = expected or Handover("No answer was handed over. The last output was:\nseen")
+    assert (answer.value, answer.quotes, answer.stop_reason) == (handed.value, handed.quotes, limit)
+    assert answer.why
+    assert sum(isinstance(effect, Execute) and not effect.subcalls for effect in effects) <= 1
+    assert sum(isinstance(effect, Complete) and effect.purpose == "landing" for effect in effects) <= 2
+
+
 def test_the_landing_code_runs_without_subcalls() -> None:
     """The landing's cell may not spend."""
     _, effects = play(a_call(), [BUDGET, code("FINAL(1)"), Output(answer=Handover(1))])
@@ -160,12 +218,11 @@ def test_iterations_are_limited() -> None:
     assert "1 iteration left" in asked[1].messages[-1].content
 
 
-def test_on_limit_fail_raises_instead_of_landing() -> None:
+def test_on_limit_fail_ends_without_a_landing() -> None:
     """Stop empty-handed: no landing request is paid for."""
-    conversation = converse(a_call(landing=False))
-    next(conversation)
-    with pytest.raises(LimitReached, match="budget"):
-        conversation.send(BUDGET)
+    answer, effects = play(a_call(landing=False), [BUDGET])
+    assert answer == Answer(None, (), StopReason.MAX_BUDGET)
+    assert len(effects) == 1
 
 
 def test_no_two_user_messages_in_a_row() -> None:
@@ -213,11 +270,65 @@ def test_old_turns_are_left_out_and_the_newest_is_cut(window: int) -> None:
         sent += [code(f"print({n})"), Output(f"<{n}>" + "長" * 5_000)]
     _, effects = play(a_call(window_bytes=window, max_iterations=50), [*sent, 'FINAL("done")'])
     messages = [effect for effect in effects if isinstance(effect, Complete)][-1].messages
-    assert size(messages) <= window + 1_200
+    assert size(messages) <= window
     assert [message.role for message in messages[:3]] == ["system", "user", "assistant"]
-    assert "earlier turns left out here" in messages[-1].content
+    assert "earlier turns left out here" in messages[3].content
+    assert messages[2].content == SUMMARY
     assert "<39>" in messages[-1].content
     assert "cut to fit the window" in messages[-1].content
+
+
+def test_a_small_window_over_thirty_iterations() -> None:
+    """8,000 tokens: first old outputs are shortened, then a summary stands for old turns; between two such cuts the
+    requests are append-only; what is new is whole."""
+    sent: list[str | Output] = []
+    for n in range(30):
+        sent += [code(f"print({n})"), Output(f"<{n}> " + "word " * 400 + f"</{n}>")]
+    _, effects = play(a_call(window_bytes=18_000, max_iterations=31), [*sent, 'FINAL("done")'])
+    asked = [effect for effect in effects if isinstance(effect, Complete)]
+    assert all(size(effect.messages) <= 18_000 for effect in asked)
+    iterations = [effect.messages for effect in asked if effect.purpose == "iteration"]
+    assert len(iterations) == 31
+    assert all(f"</{n}>" in messages[-1].content for n, messages in enumerate(iterations[1:]))
+    kept = [after[: len(before)] == before for before, after in pairwise(iterations)]
+    assert kept.count(False) <= 20
+    summaries = [effect.messages[-1].content for effect in asked if effect.purpose == "summary"]
+    assert 1 <= len(summaries) <= 12
+    assert all("will be left out from now on" in text for text in summaries)
+    assert iterations[-1][2].content == SUMMARY
+
+
+def test_a_summary_that_is_refused_is_done_without() -> None:
+    """The run goes on; the model is told that turns are missing."""
+    conversation = converse(a_call(window_bytes=10_000))
+    next(conversation)
+    effect: Complete | Execute = conversation.send(Completion(code("print(0)")))
+    for n in range(1, 12):
+        effect = conversation.send(Output("x" * 3_000))
+        if isinstance(effect, Complete) and effect.purpose == "summary":
+            break
+        conversation.send(Completion(code(f"print({n})")))
+    assert isinstance(effect, Complete)
+    assert effect.purpose == "summary"
+    after = conversation.send(BUDGET)
+    assert isinstance(after, Complete)
+    assert after.purpose == "iteration"
+    assert "left out here" in after.messages[3].content
+
+
+def test_the_same_again_is_remarked_on_and_ends_the_third_time() -> None:
+    """A model that goes in circles is told, then landed."""
+    sent: list[str | Output] = [code("print(1)"), Output("1")] * 3
+    answer, effects = play(a_call(), [*sent, "FINAL('so be it')"])
+    assert answer == Answer("so be it", (), StopReason.NO_PROGRESS)
+    assert answer.why == "the same code gave the same result 3 times"
+    asked = [effect.messages[-1].content for effect in effects if isinstance(effect, Complete)]
+    assert prompts.REPEATED not in asked[1]
+    assert prompts.REPEATED in asked[2]
+    other, _ = play(a_call(), [code("print(1)"), Output("1"), code("print(1)"), Output("2")] * 3 + ["FINAL('ok')"])
+    assert other.stop_reason is StopReason.NO_PROGRESS  # the same three times, if not in a row
+    fine, _ = play(a_call(), [value for n in range(9) for value in (code("print(x)"), Output(str(n)))] + ["FINAL(1)"])
+    assert fine == Answer(1)
 
 
 def test_a_prompt_that_was_too_long_is_sent_again_shorter() -> None:
@@ -226,7 +337,7 @@ def test_a_prompt_that_was_too_long_is_sent_again_shorter() -> None:
     conversation = converse(call)
     next(conversation)
     conversation.send(Completion(code("print(context)")))
-    before = conversation.send(Output("x" * 20_000))
+    before = conversation.send(Output("x" * 16_000))
     after = conversation.throw(ModelError("too long", too_long=True))
     assert isinstance(before, Complete)
     assert isinstance(after, Complete)
@@ -234,13 +345,65 @@ def test_a_prompt_that_was_too_long_is_sent_again_shorter() -> None:
 
 
 def test_a_window_that_is_always_too_small_ends_the_run() -> None:
-    """There is an end to making it shorter."""
-    conversation = converse(a_call())
+    """There is an end to making it shorter, no request is sent twice, and all of it is one iteration."""
+    conversation = converse(a_call(window_bytes=200_000))
     next(conversation)
-    for _ in range(7):
-        conversation.throw(ModelError("too long", too_long=True))
-    with pytest.raises(ModelError, match="too long"):
-        conversation.throw(ModelError("too long", too_long=True))
+    conversation.send(Completion(code("print(context)")))
+    asked = [conversation.send(Output("x" * 50_000))]
+    with pytest.raises(ModelError, match="too long"):  # noqa: PT012 (one of many throws comes back)
+        while True:
+            asked.append(conversation.throw(ModelError("too long", too_long=True)))
+    requests = [effect for effect in asked if isinstance(effect, Complete)]
+    assert 2 < len(requests) < 9
+    assert len({effect.messages for effect in requests}) == len(requests)
+    assert {effect.iteration for effect in requests} == {2}
+
+
+def test_the_window_that_was_found_is_kept() -> None:
+    """What a provider refused once is not sent again with the next iteration."""
+    conversation = converse(a_call(window_bytes=80_000))
+    next(conversation)
+    conversation.send(Completion(code("print(context)")))
+    conversation.send(Output("x" * 40_000))
+    conversation.throw(ModelError("too long", too_long=True))
+    conversation.send(Completion(code("print(context)")))
+    asked = conversation.send(Output("y" * 40_000))
+    assert isinstance(asked, Complete)
+    assert size(asked.messages) <= 40_000
+
+
+def test_giant_replies_fit_the_window() -> None:
+    """What a model wrote is shortened like what it printed, old and new."""
+    sent: list[str | Output] = []
+    for n in range(4):
+        sent += [f"{'so I think ' * 5_000}\n{code(f'print({n})')}", Output(f"<{n}>" + "x" * 9_000)]
+    _, effects = play(a_call(window_bytes=40_000), [*sent, 'FINAL("done")'])
+    asked = [effect.messages for effect in effects if isinstance(effect, Complete)]
+    assert all(size(messages) <= 40_000 for messages in asked)
+    assert "<3>" in asked[-1][-1].content
+
+
+def test_the_landing_fits_the_window_too() -> None:
+    """Its request comes on top of a history that fills the window."""
+    sent: list[str | Output] = []
+    for n in range(12):
+        sent += [code(f"print({n})"), Output(f"<{n}>" + "x" * 5_000)]
+    _, effects = play(a_call(window_bytes=25_000), [*sent, BUDGET, "Words.", "Words."])
+    landings = [effect for effect in effects if isinstance(effect, Complete) and effect.purpose == "landing"]
+    assert len(landings) == 2
+    assert all(size(effect.messages) <= 25_000 for effect in landings)
+
+
+def test_a_child_whose_question_is_its_context_sees_both_ends_of_it() -> None:
+    """`rlm_query(long_text)`: the REPL holds all of it, the first message what fits."""
+    question = "begin " + "x" * 100_000 + " end"
+    asked = prompts.turn(a_call(question=question, asks_of_itself=True, window_bytes=60_000), Trajectory())
+    assert size(asked) < 40_000
+    assert "begin xxx" in asked[1].content
+    assert 'xxx end"' in asked[1].content
+    assert "`context` holds all of it" in asked[1].content
+    assert prompts.lacking(a_call(question=question, window_bytes=60_000)) > 40_000
+    assert prompts.lacking(a_call(window_bytes=60_000)) == 0
 
 
 def test_a_landing_without_money_for_its_history_asks_with_less() -> None:
@@ -260,6 +423,15 @@ def test_a_landing_in_words_may_be_a_final() -> None:
         assert answer == Answer("Thirty days [1].", (Quote("thirty days", "acme.txt"),), StopReason.MAX_BUDGET)
 
 
+@pytest.mark.parametrize("said", [code("print(1)"), "```\nx = 1\n```", "FINAL_VAR(total)", "total = 3\nFINAL(total)"])
+def test_a_landing_that_is_only_code_is_no_answer(said: str) -> None:
+    """No code runs any more, and a program is nothing to hand over: what was printed last is."""
+    answer, _ = play(a_call(), [code("x"), Output("seen so far", refused=BUDGET), "Hm.", said])
+    assert answer.value == "No answer was handed over. The last output was:\nseen so far"
+    answer, _ = play(a_call(), [BUDGET, "Hm.", "It is three, by\n```python\nprint(1 + 2)\n```"])
+    assert str(answer.value).startswith("It is three")
+
+
 def test_only_the_newest_draft_is_kept() -> None:
     """Each may be as large as an answer; the newest is what the landing needs."""
     sent: list[str | Completion | Output | Refusal] = []
@@ -269,7 +441,7 @@ def test_only_the_newest_draft_is_kept() -> None:
     next(conversation)
     for value in sent:
         conversation.send(Completion(value) if isinstance(value, str) else value)  # type: ignore[arg-type]
-    kept = [turn.output.draft for turn in conversation.gi_frame.f_locals["trajectory"] if turn.output]
+    kept = [turn.output.draft for turn in conversation.gi_frame.f_locals["trajectory"].turns if turn.output]
     assert kept == [None, None, Handover(2)]
 
 
@@ -281,8 +453,9 @@ def test_an_answer_that_was_reached_outlives_any_failure(error: RlmError) -> Non
     next(conversation)
     conversation.send(Completion(code("FINAL(a)")))
     conversation.send(held)
-    with pytest.raises(StopIteration) as stopped:
-        conversation.throw(error)
+    with pytest.raises(StopIteration) as stopped:  # noqa: PT012
+        while True:  # one that was too long is tried shorter first
+            conversation.throw(error)
     assert stopped.value.value.value == "Thirty days."
 
 
@@ -299,14 +472,14 @@ def test_a_final_that_is_no_answer_is_for_the_repl_to_explain(text: str) -> None
 def test_the_question_can_be_read_back() -> None:
     """The offline model and the visualizer find the question by its mark, whatever it holds."""
     for question in ("Plain?", 'With "quotes" inside?', "Two\nlines?"):
-        first = prompts.turn(a_call(question=question), ())[1].content
+        first = prompts.turn(a_call(question=question), Trajectory())[1].content
         assert prompts.question_of(first) == question
 
 
 @pytest.mark.parametrize("recursive", [True, False])
 def test_the_examples_are_good_code(recursive: bool) -> None:
     """Every block of the system prompt is a program, and no slot of the text was left unfilled."""
-    system = prompts.turn(a_call(recursive=recursive, sub_chars=90_000), ())[0].content
+    system = prompts.turn(a_call(recursive=recursive, sub_chars=90_000), Trajectory())[0].content
     blocks = re.findall(r"```repl\n(.*?)```", system, re.DOTALL)
     assert len(blocks) == 4
     for block in blocks:

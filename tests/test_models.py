@@ -35,24 +35,22 @@ def served(server: ScriptedServer, name: str = "openai/gpt-5.4-mini", **settings
     return linked(name, KEYED | {"OPENAI_API_BASE": server.base_url}, **settings)
 
 
-def once(model: Model, *, sub: bool = False, timeout_s: float = 20) -> Completion:
+def once(model: Model, *, sub: bool = False) -> Completion:
     """One request, and the connections closed."""
 
     async def main() -> Completion:
         try:
-            return await model.complete([Message("user", "hi")], max_output_tokens=77, timeout_s=timeout_s, sub=sub)
+            return await model.complete([Message("user", "hi")], max_output_tokens=77, sub=sub)
         finally:
             await model.close()
 
     return asyncio.run(main())
 
 
-def ask(
-    script: Script, *, sub: bool = False, timeout_s: float = 20, **settings: Any
-) -> tuple[Completion, dict[str, Any]]:
+def ask(script: Script, *, sub: bool = False, **settings: Any) -> tuple[Completion, dict[str, Any]]:
     """One request to a scripted server: the completion and the JSON that was sent."""
     with ScriptedServer(script) as server:
-        completion = once(served(server, **settings), sub=sub, timeout_s=timeout_s)
+        completion = once(served(server, **settings), sub=sub)
         assert len(server.requests) == 1
         return completion, server.requests[0].body
 
@@ -181,6 +179,33 @@ def test_a_redirect_is_not_followed(name: str) -> None:
         assert elsewhere.requests == []
 
 
+def test_a_failure_says_how_far_it_came() -> None:
+    """A server that answered an error, one that hung up, a reply that broke off: three different things to look at."""
+    for reply, words in (
+        (Reply("out of order", 500), "the server answered 500"),
+        (Reply("no", 503), "the server answered 503"),
+        (Reply(cut="closed"), "the connection was closed before a reply came"),
+        (Reply(cut="reset"), "the connection was closed before a reply came"),
+        (Reply("x" * 1_000, cut="body"), "its reply broke off, or is no JSON"),
+        (Reply(body=b"<html>"), "its reply broke off, or is no JSON"),
+    ):
+        error = failure(reply)
+        assert isinstance(error, ModelError)
+        assert error.retriable
+        assert error.message.endswith(words)
+        assert error.hint
+
+
+def test_code_as_the_argument_of_a_function() -> None:
+    """A model that calls a function although none was offered: its code is a block like any other."""
+    called = {"id": "1", "type": "function", "function": {"name": "repl", "arguments": '{"code": "print(1)"}'}}
+    completion, _ = ask([Reply(None, message={"tool_calls": [called]}, finish_reason="tool_calls")])
+    assert completion.text == "```repl\nprint(1)\n```"
+    for arguments in ("print(1)", "[]", '{"code": 5}', ""):
+        strange = called | {"function": {"name": "repl", "arguments": arguments}}
+        assert ask([Reply(None, message={"tool_calls": [strange]})])[0].text == ""
+
+
 def test_a_useless_reply_is_paid_for() -> None:
     """A content filter or no choices at all, with usage: what was billed is on the failure; a cut body may be billed."""
     usage = {"prompt_tokens": 100, "completion_tokens": 9, "total_tokens": 109}
@@ -203,7 +228,7 @@ def test_lone_surrogates_do_no_harm() -> None:
 
     async def main(model: Model) -> Completion:
         try:
-            return await model.complete([Message("user", "a\ud800b")], max_output_tokens=9, timeout_s=20, sub=False)
+            return await model.complete([Message("user", "a\ud800b")], max_output_tokens=9, sub=False)
         finally:
             await model.close()
 
@@ -265,10 +290,7 @@ def test_many_in_flight_and_two_loops() -> None:
             model = served(server)
 
             async def all_at_once(model: Model = model) -> list[Completion]:
-                ask_one = [
-                    model.complete([Message("user", str(n))], max_output_tokens=9, timeout_s=30, sub=True)
-                    for n in range(64)
-                ]
+                ask_one = [model.complete([Message("user", str(n))], max_output_tokens=9, sub=True) for n in range(64)]
                 replies = await asyncio.gather(*ask_one)
                 await model.close()
                 return replies
@@ -360,7 +382,7 @@ def test_keys_stay_with_their_provider() -> None:
 
 
 async def _once(model: Model) -> None:
-    await model.complete([Message("user", "hi")], max_output_tokens=9, timeout_s=30, sub=False)
+    await model.complete([Message("user", "hi")], max_output_tokens=9, sub=False)
     await model.close()
 
 
@@ -475,7 +497,7 @@ QUIET = """
         warm_up(); warm_up()
         for _ in range(2):
             try:
-                await model.complete([Message("user", "hi")], max_output_tokens=9, timeout_s=30, sub=False)
+                await model.complete([Message("user", "hi")], max_output_tokens=9, sub=False)
             except RlmError as error:
                 assert "SENTINEL" not in repr(error)
         await model.close()

@@ -51,7 +51,7 @@ class Document:
 
 def answer(messages: tuple[Message, ...]) -> Completion:
     model = connect("offline/extractive", models={}, keys={}, environ={})
-    return asyncio.run(model.complete(messages, max_output_tokens=100, timeout_s=1, sub=False))
+    return asyncio.run(model.complete(messages, max_output_tokens=100, sub=False))
 
 
 def directly(question: str, text: str, paths: tuple[str, ...] = ()) -> reply.Handover:

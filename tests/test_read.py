@@ -262,6 +262,8 @@ class TestText:
             ("latin-1", "Müller GmbH, Straße 5\n"),
             ("latin-1", "café au lait bien sûr\n"),
             ("latin-1", "§ 5 Absatz 2\n"),
+            ("latin-1", "Café déjà vu\n"),
+            ("cp1251", "Привет, мир\n"),
             ("cp1251", "an English line\n" * 80 + "Договор расторгнут\n"),
             ("shift_jis", "an English line\n" * 80 + "契約は三十日前の通知\n"),
             ("cp1252", "Der Vertrag läuft über drei Jahre, kündbar jährlich – „ohne Gründe“.\n" * 3),

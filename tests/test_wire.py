@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 
 from rlm_cli.sandbox import wire
-from rlm_cli.sandbox.messages import read_done, read_query, served_module, served_zone
+from rlm_cli.sandbox.longtexts import LongTexts
+from rlm_cli.sandbox.messages import long_texts, read_done, read_query, served_module, served_zone
 from rlm_cli.sandbox.wire import PREFIX, Frame, Violation
 
 
@@ -70,7 +72,7 @@ def query(**changed: object) -> Frame:
         query(query="exec"), query(model=3), query(model="m" * 1000), query(prompts=0), query(prompts=5), query(prompts=True),
         query(prompts=2, contexts=[None, None]), query(contexts=[]), query(contexts=[["blob", 9]]), query(contexts=[["blob", -1]]),
         query(contexts=[["span", 5, 2]]), query(contexts=[["span", 0, 101]]), query(contexts=[["span", -1, 1]]),
-        query(contexts=[["list", [["list", []]]]]), query(contexts=[{"open": "/etc/passwd"}]), query(contexts=[["blob", "0"]]),
+        query(contexts=[["text", 1]]), query(contexts=[["list", [["text", 1]]]]), query(contexts=[["list", [["list", []]]]]), query(contexts=[{"open": "/etc/passwd"}]), query(contexts=[["blob", "0"]]),
     ],
 )  # fmt: skip
 def test_a_forged_query_is_a_violation(frame: Frame) -> None:
@@ -133,7 +135,7 @@ def test_fuzzed_frames_raise_nothing_else() -> None:
         st.none() | st.booleans() | st.integers() | st.text(max_size=8), lambda v: st.lists(v, max_size=4)
     )
     names = st.sampled_from(
-        ["kind", "sizes", "query", "prompts", "contexts", "omitted", "variables", "quotes", "model"]
+        ["kind", "sizes", "query", "prompts", "contexts", "omitted", "variables", "quotes", "model", "long", "text"]
     )
 
     @settings(max_examples=2000, deadline=None)
@@ -141,9 +143,18 @@ def test_fuzzed_frames_raise_nothing_else() -> None:
     def check(fields: dict[str, object], body: bytes) -> None:
         try:
             frame = wire.decode(json.dumps(fields).encode(), body)
-            read_query(frame, 100)
-            read_done(frame)
         except Violation:
-            pass
+            return
+        texts = LongTexts()
+        for read in (
+            lambda: read_query(frame, 100),
+            lambda: read_done(frame),
+            lambda: texts.add(frame),
+            lambda: texts.drop(frame),
+            lambda: texts.take(long_texts(frame)),
+        ):
+            with suppress(Violation):
+                read()
+        texts.close()
 
     check()

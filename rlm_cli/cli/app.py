@@ -109,7 +109,7 @@ def _refuse_swapped(arguments: list[str], options: dict[str, Any]) -> None:
     """`rlm ask ./contracts "Which …?"`: the first argument is a file and another one is none."""
     first, *others = arguments
     strays = [other for other in others if other != "-" and not _exists(other)]
-    if not strays or not _exists(first) or any(mark in strays[0] for mark in "*?[" if " " not in strays[0]):
+    if not strays or not _exists(first) or _is_glob(strays[0]):
         return
     question = strays[0]
     sources = [word for word in arguments if word != question]
@@ -118,6 +118,11 @@ def _refuse_swapped(arguments: list[str], options: dict[str, Any]) -> None:
         why=f"{first} is a file or folder, {question!r} is not",
         hint=f"did you mean: {line(['ask', *_options_again(options), question, *sources])}",
     )
+
+
+def _is_glob(word: str) -> bool:
+    """A pattern that found nothing, not a question of one word (`what?`)."""
+    return " " not in word and any(mark in word.removesuffix("?") for mark in "*?[")
 
 
 def _exists(path: str) -> bool:

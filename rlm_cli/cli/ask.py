@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from .. import prepare, question, read
+from .. import contexts, prepare, question, read
+from ..earlier import load
 from ..errors import RlmError, UsageError
 from ..prepare import Job
 from ..result import Result, Status
@@ -27,7 +28,7 @@ from ..settings import Settings
 from ..trace import Written, write_whole
 from ..views import View, Wishes, choose_view, use_color
 from ..views.answer import answer_text, summary_line
-from .configuration import state_folder
+from .configuration import cache_folder, state_folder
 from .failure import say_error, tell, warn
 from .plan import plan_text
 
@@ -64,7 +65,15 @@ def job_of(asked: str | None, sources: list[str], settings: Settings, origins: M
         raise UsageError("the question is empty", hint='rlm ask "Which …?" FILE')
     if settings.files_from is not None:
         sources = [*sources, *read.read_list(settings.files_from, sys.stdin.buffer)]
-    if not sources and settings.files_from is None:
+    earlier = None
+    if settings.follow_up:
+        if sources or settings.files_from is not None:
+            why = "-c goes on with the documents of an earlier run"
+            raise UsageError("-c takes no sources", why=why, hint="leave them out, or leave out -c")
+        earlier = load(state_folder(), settings.run)
+    elif settings.run is not None:
+        raise UsageError("--run says which run -c goes on from", hint='rlm ask -c --run RUN "…"')
+    elif not sources and settings.files_from is None:
         if readers or not _has_input(sys.stdin):
             why = "no source was named, and stdin is the question" if readers else "no source was named or piped in"
             raise UsageError("no documents", why=why, hint='rlm ask "…" FILE')
@@ -72,7 +81,9 @@ def job_of(asked: str | None, sources: list[str], settings: Settings, origins: M
     careful = bool(os.environ.get("CI")) or settings.json or settings.jsonl
     stdin: BinaryIO | None = sys.stdin.buffer if sys.stdin is not None else None
     asked = asked.strip().encode("utf-8", "replace").decode()  # broken UTF-8 of an argument is not for a model
-    return Job(asked, tuple(sources), settings, origins, dict(os.environ), stdin, careful)
+    return Job(
+        asked, tuple(sources), settings, origins, dict(os.environ), stdin, earlier, cache_folder(), careful=careful
+    )
 
 
 def _question(path: str) -> str:
@@ -190,8 +201,15 @@ def _plan(job: Job, view: View, for_real: str) -> int:
         models = prepare.connect_models(job)
         documents = await prepare.read_documents(job, lambda event, call: None)
         mode = prepare.choose_mode(job, documents, models.root)
-        sandbox = prepare.open_sandbox(job) if mode == "rlm" else None
-        return plan_text(job, models, documents, mode, sandbox, for_real)
+        if mode != "rlm":
+            return plan_text(job, models, documents, mode, None, for_real)
+        contexts.root_call(job, models, documents)
+        sandbox = prepare.open_sandbox(job)
+        try:
+            await sandbox.prove()
+            return plan_text(job, models, documents, mode, sandbox, for_real)
+        finally:
+            await sandbox.close()
 
     text = asyncio.run(main())
     view.close()

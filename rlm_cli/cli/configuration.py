@@ -143,6 +143,13 @@ def state_folder() -> Path:
     return platformdirs.user_state_path("rlm")
 
 
+def cache_folder() -> Path:
+    """Where kept corpora are; it need not exist."""
+    import platformdirs
+
+    return platformdirs.user_cache_path("rlm")
+
+
 def working_folder() -> Path:
     """Where we are; the root where that folder is gone."""
     try:

@@ -107,10 +107,16 @@ def _model(settings: Settings) -> Iterator[Finding]:
 
 
 def _sandbox(settings: Settings) -> Iterator[Finding]:
+    import asyncio
+
     from .. import prepare
     from ..sandbox import KERNEL_ENFORCED
 
-    proof = prepare.open_sandbox(prepare.Job("", (), settings, {})).proof
+    sandbox = prepare.open_sandbox(prepare.Job("", (), settings, {}))
+    try:
+        proof = sandbox.proof
+    finally:
+        asyncio.run(sandbox.close())
     enforced = proof.level in KERNEL_ENFORCED
     told = f"; code cannot {', '.join(proof.refused)}" if enforced else ", not enforced by the kernel"
     yield Finding("ok" if enforced else "note", "sandbox", f"{settings.sandbox}: {proof.level}{told}")

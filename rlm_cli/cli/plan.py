@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..prepare import Documents, Job, Models
+from ..prompts import goes_on
 from ..sandbox import KERNEL_ENFORCED, Sandbox
 from ..views.figures import count, plural, usd
 from ..views.lines import listed
@@ -17,12 +18,14 @@ from ..views.safe import clean, one_line
 
 def plan_text(job: Job, models: Models, documents: Documents, mode: str, sandbox: Sandbox | None, for_real: str) -> str:
     """The plan, some lines; ends in a newline. `sandbox`: where code will run, if any will; `for_real`: the line that
-    asks. Starts and ends a child to prove the sandbox. Raises `SandboxError`."""
+    asks. Raises `SandboxError`."""
     lines = [*_listed(job, documents), _size(documents)]
     lines += [f"skipped  {one_line(s.path)}: {one_line(s.reason)}" for s in documents.manifest.skipped]
     lines += [
         f"excluded {number:,} by {one_line(rule)}" for rule, number in sorted(documents.manifest.excluded.items())
     ]
+    if job.earlier is not None:
+        lines += [goes_on(job.earlier.run, len(job.earlier.cells)), *documents.manifest.notices]
     lines += _setup(job, models, mode, sandbox)
     endpoints = dict.fromkeys(m.endpoint for m in models.all if m.endpoint)
     lines.append("sends text to  " + (" · ".join(endpoints) or "nobody: no language model is used"))

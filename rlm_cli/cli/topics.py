@@ -107,7 +107,7 @@ def _exit_codes() -> Page:
 
 
 def _output() -> Page:
-    from ..schema import result_schema
+    from ..result_schema import result_schema
 
     yield json.dumps(result_schema(), indent=2)
 
@@ -250,5 +250,7 @@ def _repl() -> Page:
         "say what does. Top-level await and threads work; processes are threads. Of what a cell prints, the first and "
         "the last 5,000 characters are shown to the model.",
         f"A cell may compute for {s.cell_timeout:g} s (cell_timeout); waiting for sub-calls does not count. Then it is "
-        "interrupted and keeps its variables; what does not stop loses them, and the model is told.",
+        "interrupted and keeps its variables. What does not stop, or crashes, costs its session: in a fresh one the "
+        "cells that had ended by themselves run again, their sub-calls answered from memory, and the model is told "
+        "what is back and what is gone.",
     )

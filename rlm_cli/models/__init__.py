@@ -43,11 +43,9 @@ class Model(Protocol):
         """
         ...
 
-    async def complete(
-        self, messages: Sequence[Message], *, max_output_tokens: int, timeout_s: float, sub: bool
-    ) -> Completion:
-        """One request, one reply. `sub` chooses the options meant for the sub-LM. `timeout_s` is what the client is
-        told; it is no deadline (a slow body outlives it), so who calls cancels.
+    async def complete(self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool) -> Completion:
+        """One request, one reply. `sub` chooses the options meant for the sub-LM. It may take for ever: who calls has
+        a deadline, and cancels.
 
         Raises `ModelError` (with `retriable`, `retry_after`, `terminal`) or `ConfigError` (key, unknown model).
         """

@@ -43,6 +43,8 @@ _RETRY_DELAY = re.compile(r'"?retry_?delay"?\s*:\s*"?(\d+(?:\.\d+)?)s', re.IGNOR
 _BILLING = "look at the provider's billing page"
 _SPELLING = "look at how the provider spells its models"
 _OPTIONS = "look at --option and the options of [models.NAME]"
+_HUNG_UP = frozenset({"ReadError", "WriteError", "RemoteProtocolError", "ServerDisconnectedError", "ClientOSError"})
+"""Classes of httpx and aiohttp; litellm makes a 500 of them."""
 _RETRIABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 
 
@@ -77,9 +79,17 @@ def translate(error: BaseException, connection: Connection) -> RlmError:
         unreachable = f"{name}: no connection to {connection.endpoint}"
         return ModelError(unreachable, why=why, hint=hint, retriable=True)
     if status in _RETRIABLE or kind in ("APIConnectionError", "Timeout"):
-        what = "no usable reply" if status in (None, 500) else f"the server answered {status}"
-        after = retry_after(error)
-        return ModelError(f"{name}: {what}", why=said, retriable=True, retry_after=after, cut_short=_broke_off(error))
+        after, broke_off = retry_after(error), _broke_off(error)
+        if broke_off:
+            what = "its reply broke off, or is no JSON"
+        elif _kinds(error) & _HUNG_UP:
+            what = "the connection was closed before a reply came"
+        else:
+            what = f"the server answered {status}" if status else "no usable reply"
+        hint = "look at the log of the server" if connection.loopback else "try again later, or another model"
+        return ModelError(
+            f"{name}: {what}", why=said, hint=hint, retriable=True, retry_after=after, cut_short=broke_off
+        )
     return ModelError(f"{name}: the request was refused{f' ({status})' if status else ''}", why=said)
 
 
@@ -132,11 +142,9 @@ def _redirected(error: BaseException) -> bool:
 
 def _unreachable(error: BaseException) -> str | None:
     """Why no connection came about, in the system's words; None when there was one."""
-    links = list(_chain(error))
-    kinds = {kind.__name__ for link in links for kind in type(link).__mro__}
-    if not kinds & {"ConnectError", "ClientConnectorError"}:
+    if not _kinds(error) & {"ConnectError", "ClientConnectorError"}:
         return None
-    system = next((link for link in reversed(links) if isinstance(link, OSError)), None)
+    system = next((link for link in reversed(list(_chain(error))) if isinstance(link, OSError)), None)
     if isinstance(system, ssl.SSLError):
         return f"TLS: {str(system.reason).replace('_', ' ').lower()}"
     number = system.errno if system is not None else None
@@ -147,8 +155,12 @@ def _unreachable(error: BaseException) -> str | None:
 
 def _broke_off(error: BaseException) -> bool:
     """Whether an answer had begun: then it may be billed."""
-    kinds = {kind.__name__ for link in _chain(error) for kind in type(link).__mro__}
-    return bool(kinds & {"ClientPayloadError", "JSONDecodeError"})
+    return bool(_kinds(error) & {"ClientPayloadError", "JSONDecodeError"})
+
+
+def _kinds(error: BaseException) -> set[str]:
+    """The names of the classes in the chain of exceptions, inherited ones included."""
+    return {kind.__name__ for link in _chain(error) for kind in type(link).__mro__}
 
 
 def _codes(error: BaseException) -> str:

@@ -12,6 +12,7 @@ An exit in mid-import from a non-daemon thread prints `can't register atexit aft
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 from collections.abc import Sequence
@@ -26,8 +27,9 @@ from ..ledger import Usage
 from .connection import NO_KEY, Connection
 from .failures import scrub, translate
 
-GRACE_S = 5.0
-"""litellm's own timeout comes after the caller's: what it says of one is worth less."""
+CLIENT_TIMEOUT_S = 86_400.0
+"""Seconds; the caller's own deadline comes first. Always the same: litellm keeps one HTTP client, with its
+connections, for each value it is told."""
 
 _ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else three tries to download it
@@ -120,16 +122,14 @@ class LitellmModel:
         """Wait for litellm. Raises `ConfigError` when it cannot be imported."""
         await asyncio.wrap_future(start_import())
 
-    async def complete(
-        self, messages: Sequence[Message], *, max_output_tokens: int, timeout_s: float, sub: bool
-    ) -> Completion:
+    async def complete(self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool) -> Completion:
         """One request through litellm. Raises as the protocol says; no failure keeps a reference to the request."""
         litellm = await asyncio.wrap_future(start_import())
         _asked.add(self)
         _asking.set(True)
         failure: RlmError
         try:
-            response = await litellm.acompletion(**self._request(messages, max_output_tokens, timeout_s, sub))
+            response = await litellm.acompletion(**self._request(messages, max_output_tokens, sub))
         except Exception as error:  # litellm lets through whatever its clients raise
             failure = translate(error, self._connection)
         else:
@@ -148,14 +148,14 @@ class LitellmModel:
         await litellm.close_litellm_async_clients()
         litellm.in_memory_llm_clients_cache.flush_cache()
 
-    def _request(self, messages: Sequence[Message], limit: int, timeout_s: float, sub: bool) -> dict[str, Any]:
+    def _request(self, messages: Sequence[Message], limit: int, sub: bool) -> dict[str, Any]:
         here = self._connection
         # OpenAI itself wants the new name for all models, servers that imitate it often know the old one only.
         limit_name = "max_completion_tokens" if here.provider == "openai" and here.api_base is None else "max_tokens"
         request: dict[str, Any] = {
             "model": here.model,
             "messages": [{"role": message.role, "content": _encodable(message.content)} for message in messages],
-            "timeout": timeout_s + GRACE_S,
+            "timeout": CLIENT_TIMEOUT_S,
             "num_retries": 0,
             "max_retries": 0,
             limit_name: limit,
@@ -171,7 +171,7 @@ class LitellmModel:
         if not response.choices:
             raise ModelError(f"{self.name} sent a reply without choices", retriable=True, usage=_usage(usage))
         choice = response.choices[0]
-        text, finish = choice.message.content or "", choice.finish_reason or "stop"
+        text, finish = choice.message.content or _called(choice.message), choice.finish_reason or "stop"
         if finish == "content_filter" and not text:
             why = "its provider's content filter"
             raise ModelError(f"{self.name} refused to answer", why=why, usage=_usage(usage))
@@ -183,6 +183,18 @@ class LitellmModel:
             cost_usd=_cost(usage) if self._connection.provider == "openrouter" else None,
             reasoning=scrub(_encodable(reasoning), self._connection.key),
         )
+
+
+def _called(message: Any) -> str:
+    """Code that came as the argument of a function, although none was offered, as the block it would have been."""
+    for call in getattr(message, "tool_calls", None) or ():
+        try:
+            code = json.loads(call.function.arguments)["code"]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+        if isinstance(code, str):
+            return f"```repl\n{code}\n```"
+    return ""
 
 
 def _encodable(text: str) -> str:

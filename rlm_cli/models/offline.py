@@ -42,9 +42,7 @@ class ExtractiveModel:
     async def ready(self) -> None:
         """Nothing has to be loaded."""
 
-    async def complete(
-        self, messages: Sequence[Message], *, max_output_tokens: int, timeout_s: float, sub: bool
-    ) -> Completion:
+    async def complete(self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool) -> Completion:
         """The reply, computed. Limits and options of a request mean nothing here. Raises nothing."""
         text = reply(messages)
         read = sum(len(message.content) for message in messages)
@@ -90,9 +88,10 @@ def _parted(prompt: str) -> tuple[str, str]:
 
 def _as_root(system: str, messages: Sequence[Message]) -> str:
     """One block that answers; when it has run and the call still goes on, one that does without sub-calls."""
-    first = next((message.content for message in messages if message.role == "user"), "")
-    question = question_of(first) or ""
-    again = any(message.role == "assistant" for message in messages) or _LANDING in messages[-1].content
+    asked = [message for message in messages if message.role == "user" and question_of(message.content) is not None]
+    question = (question_of(asked[-1].content) if asked else None) or ""  # the last one, in a follow-up
+    since = messages[messages.index(asked[-1]) :] if asked else messages
+    again = any(message.role == "assistant" for message in since) or _LANDING in messages[-1].content
     if again and "No more code runs" in messages[-1].content:
         return "No answer was extracted before the limit."
     wanted = [term for term in terms(question) if len(term) > 2 or term.isdigit()] or terms(question)

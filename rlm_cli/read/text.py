@@ -62,6 +62,8 @@ _HOLE = re.compile(rb"\x00{8,}")
 """A block of NULs that a crash left in a log."""
 _BAD = re.compile("[\udc80-\udcff]")
 _MULTIBYTE = re.compile("[^\x00-\x7f\udc80-\udcff]")
+_BESIDE_LATIN = re.compile(rb"(?<=[A-Za-z])[\x80-\xff]|[\x80-\xff](?=[A-Za-z])")
+_OTHER_ALPHABETS = ("windows-1251", "windows-1253", "windows-1255", "windows-1256", "koi8", "iso-8859-5", "iso-8859-7")
 _NO_LEADS = bytes({*range(256)} - {*range(0xC2, 0xF5)})
 """Bytes that begin no multibyte character of UTF-8."""
 
@@ -180,7 +182,8 @@ def detect(data: bytes) -> str:
     """The encoding chardet finds in the lines beyond ASCII of 64 KB that begin with the first of them.
 
     Confessed: with `FEW` such bytes among letters chardet guesses wildly (Latin-1 umlauts as Mac Turkish), so encodings
-    of the web alone are asked for then, and one it hardly believes in yields to Windows-1252.
+    of the web alone are asked for then, and one it hardly believes in yields to Windows-1252, as does an alphabet that
+    is not Latin where most of those bytes stand beside an ASCII letter (`Café déjà vu` as Cyrillic).
     """
     import chardet
 
@@ -193,7 +196,9 @@ def detect(data: bytes) -> str:
         found = chardet.detect(sample)
     else:
         found = chardet.detect(sample, encoding_era=chardet.EncodingEra.MODERN_WEB, prefer_superset=True)
-        if found["confidence"] < 0.08 and beyond < 0.2 * len(sample):
+        beside = len(_BESIDE_LATIN.findall(sample))
+        other = (found["encoding"] or "").lower().startswith(_OTHER_ALPHABETS) and 2 * beside > beyond
+        if other or (found["confidence"] < 0.08 and beyond < 0.2 * len(sample)):
             return "cp1252"
     try:
         name = codecs.lookup(found["encoding"] or "cp1252").name

@@ -1,9 +1,10 @@
 """The place where a model's code runs: one protocol, and the table of names.
 
-host.py (sessions) → child.py (a process) or container.py (in Docker or Podman), messages.py (what it may say), wire.py
-(frames) on this side; on the other guest.py → harden.py (Linux) or seatbelt.py (macOS), link.py, late.py, repl.py,
-printed.py, values.py, subcalls.py, which run in the child and are standard-library-only; inside.py is process 1 of a
-container. Both sides share `wire.py` and `library.py`.
+On this side host.py (a REPL) → session.py (one guest and its frames), replay.py (what it is rebuilt from) → child.py
+(a process) or container.py (in Docker or Podman), messages.py (what it may say), longtexts.py, wire.py. On the other
+guest.py → zygote.py (forks), harden.py (Linux) or seatbelt.py (macOS), link.py, late.py, repl.py, printed.py,
+values.py, subcalls.py, which run there and are standard-library-only; so is inside.py, process 1 of a container. Both
+sides share `wire.py` and `library.py`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ class Span:
     stop: int
 
 
-Context = str | Span | tuple["str | Span", ...]
-"""What code passed as `context=`: text, a slice of the corpus by its offsets, or a list of either."""
+Context = str | Span | Corpus | tuple["str | Span | Corpus", ...]
+"""What code passed as `context=`: text, a slice of the corpus by its offsets, or a list of those. A text too long to
+be held in memory is a corpus of one document; it is closed when the query is answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,11 @@ class Sandbox(Protocol):
 
     @property
     def proof(self) -> Proof:
-        """What is proved of it; raises `SandboxError` below what its name promises."""
+        """What is proved of it; raises `SandboxError` below what its name promises. May block while it is found out."""
+        ...
+
+    async def prove(self) -> Proof:
+        """`proof`, found out without blocking the event loop."""
         ...
 
     @property

@@ -1,11 +1,12 @@
-"""Starting a child process and proving how it is confined; what comes after is for `host.py`.
+"""Starting a guest and proving how it is confined; what comes after is for `session.py` and `host.py`.
 
-The child gets a session of its own, a fixed environment, /dev/null, one end of a socketpair, the corpus by descriptor,
+A guest gets a session of its own, a fixed environment, /dev/null, one end of a socketpair, the corpus by descriptor,
 and nothing else. What it writes to its descriptors 1 and 2 is never protocol; the last 64 KB are kept for the message
 about a crash.
 
-It gets SIGKILL when the thread that started it ends (PDEATHSIG), so it is started from the event loop's thread, by an
-ordinary `Popen`: `preexec_fn` is not safe with threads. Rejected: a pool of warm children (they start in 0.1 s).
+All guests of a run are forks of one process (`Zygote` here, `zygote.py` there): the first costs 0.1 s, each other one
+milliseconds. It is started when it is first needed, by whatever thread that is, by an ordinary `Popen`: `preexec_fn` is
+not safe with threads. Rejected: a fresh process for each (0.1 s apiece).
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import SandboxError
 from . import Proof, Span, wire
 from .messages import read_ready
+from .zygote import BARE, INTERRUPT, KILL, STATUS, UNFORKED, WITH_CORPUS
 
 START_S = 30.0
 """Wall time for a child to get ready; it takes 0.1 s, and a loaded CI machine may take its time."""
+END_S = 10.0
+"""For a child that was killed to be gone: freeing a gigabyte takes 0.1 s."""
 RING = 64 << 10
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
@@ -39,14 +43,17 @@ ENVIRONMENT = {
     "TZ": "UTC",
 }
 """All the child's environment: no key, no home, no name of the user."""
-_SIGNALS: dict[int, str] = {
-    signal.SIGSEGV: "it crashed (segmentation fault)",
-    signal.SIGABRT: "it crashed (abort)",
-    signal.SIGBUS: "it crashed (bus error)",
-    signal.SIGSYS: "it made a forbidden system call",
-    signal.SIGXCPU: "it used up its processor time",
-    signal.SIGKILL: "it was killed, most likely for want of memory",
+_SIGNALS = {
+    -signal.SIGSEGV: "it crashed (segmentation fault)",
+    -signal.SIGABRT: "it crashed (abort)",
+    -signal.SIGBUS: "it crashed (bus error)",
+    -signal.SIGSYS: "it made a forbidden system call",
+    -signal.SIGXCPU: "it used up its processor time",
+    -signal.SIGKILL: "it was killed, most likely for want of memory",
 }
+
+ORPHANED = "the process it was forked from has ended"
+"""The one end that is not its own doing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ class Confinement:
     repl_memory: int = 1 << 30
     context_memory: int = 256 << 20
     image: str = ""
-    """Of the container the child is started in; empty = an ordinary process."""
+    """Of the container each guest is started in; empty = an ordinary process."""
 
     @property
     def cpu_s(self) -> int:
@@ -69,109 +76,247 @@ class Confinement:
         return max(60, int(self.cell_timeout * 60))
 
 
-class Child:
-    """One child process and its pipes, before any protocol. Used by sessions and by the blocking probe."""
+class Guest(Protocol):
+    """A guest that was started, as a session needs it, before any protocol."""
 
-    def __init__(self, corpus_fd: int | None) -> None:
-        """Start it. Raises `SandboxError`."""
-        self.corpus_fd = corpus_fd
-        try:
-            host, guest = socket.socketpair()
-        except OSError as problem:
-            raise _unstarted(problem) from None
-        try:
-            pipe_out, pipe_in = os.pipe()
-        except OSError as problem:
-            host.close()
-            guest.close()
-            raise _unstarted(problem) from None
-        program = str(Path(__file__).with_name("guest.py"))
-        command = [sys.executable, "-s", "-P", "-S", program, str(guest.fileno()), str(os.getpid())]
-        try:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=pipe_in,
-                stderr=pipe_in,
-                pass_fds=[guest.fileno(), *([] if corpus_fd is None else [corpus_fd])],
-                env=ENVIRONMENT,
-                cwd="/",
-                start_new_session=True,
-            )
-        except OSError as problem:
-            host.close()
-            os.close(pipe_out)
-            raise _unstarted(problem) from None
-        finally:
-            guest.close()
-            os.close(pipe_in)
-        self.socket = host
-        self.pipe = pipe_out
-        self._ring = bytearray()
-        os.set_blocking(pipe_out, False)
+    socket: socket.socket
+    """The host's end of the wire."""
+    pipe: int
+    """What the guest writes to its descriptors 1 and 2, to be read when there is something; -1 after the end."""
 
     def drain(self) -> bool:
-        """Take what it wrote to descriptors 1 and 2. False at the end of the pipe."""
+        """Take what is in the pipe. False at its end."""
+        ...
+
+    def ready(self) -> None:
+        """It has said that it is: what was only needed for its start can go."""
+        ...
+
+    def interrupt(self, write: Callable[[bytes], None]) -> None:
+        """As Ctrl-C would; nothing if it has ended. `write` puts bytes on the wire between frames, if need be."""
+        ...
+
+    def over(self) -> bool:
+        """It has ended, by itself or not."""
+        ...
+
+    def end(self) -> str:
+        """Kill it and everything it started, reap it, close everything. Blocks, for milliseconds as a rule; what takes
+        longer is done when the starter is closed. Returns how it had ended, in a few words; the same again."""
+        ...
+
+    def said(self) -> str:
+        """The last line it wrote to its descriptor 2, for a message; empty if none."""
+        ...
+
+
+class Starter(Protocol):
+    """Starts guests: one each kind of place."""
+
+    def start(self, corpus_fd: int | None) -> Guest:
+        """A guest over the corpus in a descriptor, which stays the caller's. May block. Raises `SandboxError`."""
+        ...
+
+    async def begin(self, corpus_fd: int | None) -> Guest:
+        """`start` without blocking the event loop; if it is cancelled there is no guest, when all is closed."""
+        ...
+
+    async def close(self) -> None:
+        """End what is left, and wait until it is gone; nothing happens the second time."""
+        ...
+
+
+class Zygote:
+    """The process that guests are forked from; satisfies `Starter`."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._last_words = ""
+
+    def start(self, corpus_fd: int | None) -> Child:
+        """Ask for a fork. It is running when its first frame comes. Raises `SandboxError`."""
+        with ExitStack() as ours, ExitStack() as theirs:
+            try:
+                wire_end, wire_fd = _pair(ours, theirs)
+                reins, reins_fd = _pair(ours, theirs)
+                pipe, output_fd = os.pipe()
+                ours.callback(os.close, pipe)
+                theirs.callback(os.close, output_fd)
+                fds = [wire_fd, output_fd, reins_fd]
+                self._request(BARE, fds) if corpus_fd is None else self._request(WITH_CORPUS, [*fds, corpus_fd])
+            except OSError as problem:
+                raise _unstarted(problem) from None
+            ours.pop_all()
+        return Child(self, wire_end, reins, pipe)
+
+    async def begin(self, corpus_fd: int | None) -> Child:
+        """`start`, which takes milliseconds, in this very thread: requests come one after the other."""
+        return self.start(corpus_fd)
+
+    async def close(self) -> None:
+        """End the process, and with it whatever was forked from it and lives."""
+        self._end()
+
+    def _end(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._process is not None:
+            try:
+                self._process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            assert self._process.stderr is not None
+            with self._process.stderr as stderr:
+                self._last_words = last_line(stderr.read())
+            self._process = None
+
+    def said(self) -> str:
+        """The last line it wrote, if it has ended or is about to."""
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.2)
+                self._end()
+        return self._last_words
+
+    def _request(self, kind: bytes, fds: list[int]) -> None:
+        for attempt in (1, 2):
+            control = self._running()
+            try:
+                socket.send_fds(control, [kind], fds)
+                return
+            except ConnectionError as problem:  # somebody killed it: a new one
+                self._end()
+                if attempt == 2:
+                    why = self._last_words or str(problem)
+                    raise SandboxError("the REPL's process did not get ready", why=why) from None
+
+    def _running(self) -> socket.socket:
+        if self._process is not None and self._process.poll() is not None:
+            self._end()
+        if self._control is None:
+            host, guest = socket.socketpair()
+            program = str(Path(__file__).with_name("guest.py"))
+            command = [sys.executable, "-s", "-P", "-S", program, str(guest.fileno()), str(os.getpid())]
+            try:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    pass_fds=[guest.fileno()],
+                    env=ENVIRONMENT,
+                    cwd="/",
+                    start_new_session=True,
+                )
+            except OSError:
+                host.close()
+                raise
+            finally:
+                guest.close()
+            self._control = host
+        return self._control
+
+
+class Child:
+    """A fork of the zygote, its pipe and its reins; satisfies `Guest`."""
+
+    def __init__(self, zygote: Zygote, wire_end: socket.socket, reins: socket.socket, pipe: int) -> None:
+        self._zygote = zygote
+        self.socket = wire_end
+        self.pipe = pipe
+        self._reins = reins
+        self._ring = bytearray()
+        self._ended: bytes | None = None
+        """What the zygote said of its end; empty: the zygote has ended itself."""
+        os.set_blocking(pipe, False)
+        reins.settimeout(0)
+
+    def drain(self) -> bool:
         try:
             data = os.read(self.pipe, RING)
         except BlockingIOError:
             return True
         except OSError:
             return False
-        self._keep(data)
-        return bool(data)
-
-    def _keep(self, data: bytes) -> None:
         self._ring += data
         del self._ring[:-RING]
+        return bool(data)
 
     def ready(self) -> None:
-        """It has said that it is: what was only needed for its start can go."""
+        pass
 
     def interrupt(self, write: Callable[[bytes], None]) -> None:
-        """SIGINT. `write` puts bytes on the wire, between frames; a process does not need it."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+        with suppress(OSError):
+            self._reins.send(INTERRUPT)
+
+    def over(self) -> bool:
+        if self._ended is None:
+            with suppress(BlockingIOError, TimeoutError):
+                self._ended = self._listen()
+        return self._ended is not None
 
     def end(self) -> str:
-        """Kill its group, reap it, close everything. Returns how it had ended, in a few words; the same again."""
         if self.pipe >= 0:
-            # Also when it has ended itself: without a lockdown it may have left others in its group.
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            with suppress(OSError):
+                self._reins.settimeout(END_S)
+                self._reins.send(KILL)
+            with suppress(TimeoutError):
+                self._ended = self._listen() if self._ended is None else self._ended
             self.drain()
             os.close(self.pipe)
             self.pipe = -1
+            self._reins.close()
             self.socket.close()
-        return how_ended(self.process.wait())
+        return self._how()
 
     def said(self) -> str:
-        """The last line it wrote to descriptor 2, for a message."""
-        return last_line(self._ring)
+        return last_line(bytes(self._ring)) or (self._zygote.said() if self._ended == b"" else "")
+
+    def _listen(self) -> bytes:
+        try:
+            return self._reins.recv(STATUS.size)
+        except ConnectionError:
+            return b""
+
+    def _how(self) -> str:
+        if self._ended is None or len(self._ended) != STATUS.size:
+            return ORPHANED
+        what, code = STATUS.unpack(self._ended)
+        if what == UNFORKED:
+            return f"it could not be forked ({os.strerror(code)})"
+        return how_ended(code)
 
 
 def how_ended(code: int) -> str:
-    """The end of a child in a few words, of its exit code (negative: the number of a signal)."""
+    """The end of a guest in a few words, of its exit code (negative: the number of a signal)."""
     if code < 0:
-        return _SIGNALS.get(-code, f"it was ended by signal {-code}")
+        return _SIGNALS.get(code, f"it was ended by signal {-code}")
     return "its memory was full" if code == 3 else f"it ended itself (exit code {code})"
 
 
-def last_line(printed: bytearray) -> str:
-    lines = printed.decode("utf-8", "replace").strip().splitlines()
-    printable = "".join(char for char in lines[-1] if char.isprintable()) if lines else ""
-    return printable[:200]
+def last_line(data: bytes) -> str:
+    lines = data.decode("utf-8", "replace").strip().splitlines()
+    return "".join(char for char in lines[-1] if char.isprintable())[:200] if lines else ""
+
+
+def _pair(ours: ExitStack, theirs: ExitStack) -> tuple[socket.socket, int]:
+    """A socketpair: our end and the number of the other. Both are closed with their stacks."""
+    here, there = socket.socketpair()
+    ours.callback(here.close)
+    theirs.callback(there.close)
+    return here, there.fileno()
 
 
 def _unstarted(problem: OSError) -> SandboxError:
     return SandboxError("the REPL's process cannot be started", why=problem.strerror or str(problem))
 
 
-def opening(confinement: Confinement, corpus_fd: int | None, spans: Sequence[Span] | None) -> bytes:
-    """The first frame to a child: what it is to map, and how it is to confine itself."""
+def opening(confinement: Confinement, spans: Sequence[Span] | None) -> bytes:
+    """The first frame to a guest: what it is to show of its corpus, and how it is to confine itself."""
     fields: dict[str, Any] = {
-        "corpus": corpus_fd,
         "spans": None if spans is None else [[span.start, span.stop] for span in spans],
         "lockdown": confinement.lockdown,
         "repl_memory": confinement.repl_memory,
@@ -182,7 +327,7 @@ def opening(confinement: Confinement, corpus_fd: int | None, spans: Sequence[Spa
 
 
 def proved(confinement: Confinement, frame: wire.Frame) -> Proof:
-    """What a child has proved by its first frame. Raises `SandboxError` below what was asked for."""
+    """What a guest has proved by its first frame. Raises `SandboxError` below what was asked for."""
     if frame.kind != "ready":
         raise SandboxError("the REPL's process did not get ready", why=f"it sent a {frame.kind} frame")
     ready = read_ready(frame)
@@ -191,7 +336,7 @@ def proved(confinement: Confinement, frame: wire.Frame) -> Proof:
     unlimited = any(wall.startswith("rlimits") for wall in ready.missing)
     strict = bool(ready.refused) and not ready.went_through and not unlimited
     if confinement.image:
-        from .inside import WALLS  # its process 1 has tried these, or there would be no child
+        from .inside import WALLS  # its process 1 has tried these, or there would be no guest
 
         return Proof("linux-strict" if strict else "container", (*ready.refused, *WALLS))
     if strict:
@@ -204,40 +349,19 @@ def proved(confinement: Confinement, frame: wire.Frame) -> Proof:
     )
 
 
-def start(confinement: Confinement, corpus_fd: int | None) -> Child:
-    """A child, as a process or in a container. Raises `SandboxError`."""
-    if confinement.image:
-        from .container import ContainerChild
-
-        return ContainerChild(confinement.image, confinement.repl_memory, corpus_fd)
-    return Child(corpus_fd)
-
-
-async def begin(confinement: Confinement, corpus_fd: int | None) -> Child:
-    """`start`, from the event loop: a process in its thread, which PDEATHSIG is about, a container in another."""
-    if not confinement.image:
-        return start(confinement, corpus_fd)
-    from .container import ContainerChild, aside
-
-    return await aside(lambda: ContainerChild(confinement.image, confinement.repl_memory, corpus_fd))
-
-
-def probe(confinement: Confinement) -> Proof:
-    """Start a child, let it lock itself down and prove it, end it. Raises `SandboxError`.
-
-    Blocks: 0.1 s for a process, about 1 s for a container.
-    """
-    child = start(confinement, None)
+def probe(guest: Guest, confinement: Confinement) -> Proof:
+    """Let a guest lock itself down and prove it, and end it. Blocks for as long as that takes: 0.1 s for the first
+    process, about 1 s for a container. Raises `SandboxError`."""
     try:
-        child.socket.settimeout(START_S)
-        child.socket.sendall(opening(confinement, None, None))
-        header, body = wire.lengths(_exactly(child.socket, wire.PREFIX.size))
-        return proved(confinement, wire.decode(_exactly(child.socket, header), _exactly(child.socket, body)))
+        guest.socket.settimeout(START_S)
+        guest.socket.sendall(opening(confinement, None))
+        header, body = wire.lengths(_exactly(guest.socket, wire.PREFIX.size))
+        return proved(confinement, wire.decode(_exactly(guest.socket, header), _exactly(guest.socket, body)))
     except (OSError, EOFError, wire.Violation) as problem:
-        how = child.end()
-        raise SandboxError("the REPL's process did not get ready", why=child.said() or how or str(problem)) from None
+        how = guest.end()
+        raise SandboxError("the REPL's process did not get ready", why=guest.said() or how or str(problem)) from None
     finally:
-        child.end()
+        guest.end()
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The child in a container: Docker or Podman, whichever is there, and nothing of either that we do not ask for.
+"""A guest in a container: Docker or Podman, whichever is there, and nothing of either that we do not ask for.
 
 The same guest with the same lockdown, so the kernel's two walls stand inside a third one: no network, a read-only root
 without tmpfs, no capability, no new privileges, nobody's user, bounded processes and memory. `inside.py` is process 1:
@@ -11,12 +11,12 @@ engine's configuration and not in ours, so that no setting here can open a door.
 
 The guest's files and the corpus are copied into a private folder, which is mounted: the corpus has no name that could
 be mounted, and files of ours may be unreadable for nobody's user, or labelled against it by SELinux (`Z`). The folder
-goes as soon as the child is ready: what it needs is mapped by then. (SIGKILL of the host in that second leaves it.)
+goes as soon as the guest is ready: what it needs is mapped by then. (SIGKILL of the host in that second leaves it.)
 
 Rootless engines on cgroups of version 1 ignore the limits on memory and processes, with a warning. The guest's own
 (rlimits, no fork) are then the only ones; they hold everywhere.
 
-Rejected: one container for all children of a run (they could reach each other); the engine's API by socket (two APIs
+Rejected: one container for all guests of a run (they could reach each other); the engine's API by socket (two APIs
 and a root-equivalent socket); `--memory` alone, since the page cache of a large corpus counts for it as well.
 """
 
@@ -40,8 +40,8 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import SandboxError
-from .child import ENVIRONMENT, RING, Child, how_ended, last_line
-from .inside import CORPUS_FD, FOLDER, PREFIX
+from .child import ENVIRONMENT, RING, how_ended, last_line
+from .inside import FOLDER, PREFIX
 
 ANSWER_S = 20.0
 """Wall time for an engine to answer a question about itself."""
@@ -49,10 +49,11 @@ END_S = 10.0
 """Wall time for a container to end by itself; it takes 0.3 s. After that it is removed by force."""
 PIDS = 256
 OVERHEAD = 256 << 20
-"""Bytes beside a REPL's memory: two interpreters and what the page cache needs."""
+"""Bytes beside a REPL's memory: process 1, what the guest is forked from, and what the page cache needs."""
+STARTS = 8
+"""So many are made at once: each copies the corpus first."""
 USER = "65534:65534"
 _COPIED = ("", "sandbox", "lazy")
-_ending: set[threading.Thread] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +118,65 @@ def ready_engine(image: str) -> Engine:
     return engine
 
 
-class ContainerChild(Child):
-    """A child in a container of its own; what `Child` is to a process."""
+class Containers:
+    """Containers of one image, one a guest; satisfies `Starter`."""
 
-    def __init__(self, image: str, memory: int, corpus_fd: int | None) -> None:
-        """Start it, over a copy of the corpus. `memory`: bytes of the REPL. Raises `SandboxError`."""
+    def __init__(self, image: str, memory: int) -> None:
+        """`memory`: bytes of a REPL. Starts nothing yet."""
+        self._image = image
+        self._memory = memory
+        self._making = ThreadPoolExecutor(STARTS)
+        self._ending: set[threading.Thread] = set()
+
+    def start(self, corpus_fd: int | None) -> ContainerChild:
+        """A container over a copy of the corpus. Blocks while that is made. Raises `SandboxError`."""
+        return ContainerChild(self._image, self._memory, corpus_fd, self._ending)
+
+    async def begin(self, corpus_fd: int | None) -> ContainerChild:
+        """`start` in a thread: copying 1 GB takes a second or more, and other calls go on meanwhile.
+
+        One that is not wanted any more when it is made is ended.
+        """
+        try:  # a descriptor of our own: who cancels closes the other
+            own = None if corpus_fd is None else os.dup(corpus_fd)
+        except OSError as problem:
+            raise _unstarted(problem) from None
+        making = self._making.submit(self.start, own)
+        if own is not None:
+            making.add_done_callback(lambda _: os.close(own))
+        try:
+            return await asyncio.wrap_future(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(_end_unwanted)
+            raise
+
+    async def close(self) -> None:
+        """Wait for what is being made and until every container that was ended is gone, for `END_S` and what it takes
+        to remove one by force."""
+        making, self._making = self._making, ThreadPoolExecutor(STARTS)
+        await asyncio.to_thread(self._wait, making)
+
+    def _wait(self, making: ThreadPoolExecutor) -> None:
+        making.shutdown()  # what is not wanted when it is made is ended by then, which is waited for below
+        for thread in list(self._ending):
+            thread.join()
+
+
+def _end_unwanted(made: Future[ContainerChild]) -> None:
+    if not made.cancelled() and made.exception() is None:
+        made.result().end()
+
+
+class ContainerChild:
+    """A container with one guest; satisfies `Guest`."""
+
+    def __init__(self, image: str, memory: int, corpus_fd: int | None, ending: set[threading.Thread]) -> None:
+        """Start it, over a copy of the corpus. `memory`: bytes of the REPL; `ending`: the threads that see to it that
+        containers are gone. Raises `SandboxError`."""
         self._engine = ready_engine(image)
         self._name = f"rlm-{secrets.token_hex(8)}"
         self._ring = bytearray()
-        self.corpus_fd = None if corpus_fd is None else CORPUS_FD
+        self._ending = ending
         try:
             self._folder = tempfile.mkdtemp(prefix="rlm-")
             with ExitStack() as undo:
@@ -180,6 +231,9 @@ class ContainerChild(Child):
         inside = ["-I", "-S", "-B", f"{FOLDER}/rlm_cli/sandbox/inside.py", told]
         return [self._engine.program, "run", *flags, *words, image, *inside]
 
+    def drain(self) -> bool:
+        return self._take(self.pipe)
+
     def ready(self) -> None:
         """It has mapped the corpus and loaded its files: the copies go, whatever becomes of this process."""
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -187,6 +241,9 @@ class ContainerChild(Child):
     def interrupt(self, write: Callable[[bytes], None]) -> None:
         """A prefix without a header, between frames: process 1 of the container sends the signal."""
         write(PREFIX.pack(0, 0))
+
+    def over(self) -> bool:
+        return self.process.poll() is not None
 
     def end(self) -> str:
         """Hang up, which ends the container; see to it in a thread, as an engine takes its time to clean up.
@@ -205,12 +262,12 @@ class ContainerChild(Child):
             self._close(pipe)
         else:
             seeing = threading.Thread(target=self._see_to_it, args=(pipe,))
-            _ending.add(seeing)
+            self._ending.add(seeing)
             seeing.start()
         return self._how()
 
     def said(self) -> str:
-        return last_line(self._ring)
+        return last_line(bytes(self._ring))
 
     def _how(self) -> str:
         code = self.process.poll()
@@ -236,7 +293,7 @@ class ContainerChild(Child):
             self._close(pipe)
             self.ready()  # again: without a free descriptor it could not
         finally:
-            _ending.discard(threading.current_thread())
+            self._ending.discard(threading.current_thread())
 
     def _gone(self, pipe: int, seconds: float) -> bool:
         """Wait for the engine's client, taking what it still writes."""
@@ -246,12 +303,22 @@ class ContainerChild(Child):
                 return False
             with suppress(OSError):
                 self._wire.recv(RING, socket.MSG_DONTWAIT)
-            with suppress(OSError):
-                self._keep(os.read(pipe, RING))
+            self._take(pipe)
             time.sleep(0.005)
-        with suppress(OSError):
-            self._keep(os.read(pipe, RING))
+        self._take(pipe)
         return True
+
+    def _take(self, pipe: int) -> bool:
+        """What is in the pipe. False at its end."""
+        try:
+            data = os.read(pipe, RING)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        self._ring += data
+        del self._ring[:-RING]
+        return bool(data)
 
     def _close(self, pipe: int) -> None:
         self._wire.close()
@@ -272,37 +339,11 @@ def fill(folder: Path, corpus_fd: int | None) -> Path:
     if corpus_fd is not None:
         at, size = 0, os.fstat(corpus_fd).st_size
         with (mounted / "corpus").open("wb") as copy:
-            while at < size:
-                at += copy.write(os.pread(corpus_fd, 8 << 20, at))
+            while at < size and (data := os.pread(corpus_fd, 8 << 20, at)):
+                at += copy.write(data)
     for path in (mounted, *mounted.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o444)
     return mounted
-
-
-async def aside(make: Callable[[], ContainerChild]) -> ContainerChild:
-    """Make a child in a thread: copying 1 GB takes a second or more, and other calls go on meanwhile.
-
-    One that is not wanted any more when it is made is ended. Raises what `make` raises.
-    """
-    pool = ThreadPoolExecutor(1)
-    making = pool.submit(make)
-    pool.shutdown(wait=False)
-    try:
-        return await asyncio.wrap_future(making)
-    except asyncio.CancelledError:
-        making.add_done_callback(_end_unwanted)
-        raise
-
-
-def _end_unwanted(made: Future[ContainerChild]) -> None:
-    if not made.cancelled() and made.exception() is None:
-        made.result().end()
-
-
-def all_gone() -> None:
-    """Wait until every container that was ended is gone."""
-    for thread in list(_ending):
-        thread.join()
 
 
 def _asked(program: str, *words: str) -> tuple[int, str, str]:
@@ -315,7 +356,7 @@ def _asked(program: str, *words: str) -> tuple[int, str, str]:
         return 124, "", f"no answer in {ANSWER_S:.0f} s"
     except OSError as problem:
         return 126, "", problem.strerror or str(problem)
-    return done.returncode, done.stdout.decode("utf-8", "replace").strip(), last_line(bytearray(done.stderr))
+    return done.returncode, done.stdout.decode("utf-8", "replace").strip(), last_line(done.stderr)
 
 
 def _unstarted(problem: OSError) -> SandboxError:

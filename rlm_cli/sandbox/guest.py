@@ -1,11 +1,15 @@
-"""The child: loads what it will need, maps the corpus, locks itself down, proves it, then runs cells.
+"""The guest: loads what it will need, is forked, maps the corpus, locks itself down, proves it, then runs cells.
 
-Started by `child.py` as `python -s -P -S guest.py FD PARENT`. It shares files with the host (`corpus.py`, `wire.py`)
-but none of its packages: `rlm_cli` is set up as an empty package whose modules are found by path, so no `__init__` runs
-and nothing outside the standard library can be imported. After the lockdown no file can be opened; a late import of a
-pure-Python module of the standard library is answered by the host with its source.
+Started by `child.py` as `python -s -P -S guest.py FD HOST`. That process only loads, and forks (`zygote.py`); all that
+follows is a child's. It shares files with the host (`corpus.py`, `wire.py`) but none of its packages: `rlm_cli` is set
+up as an empty package whose modules are found by path, so no `__init__` runs and nothing outside the standard library
+can be imported. After the lockdown no file can be opened; a late import of a pure-Python module of the standard library
+is answered by the host with its source.
 
 Order matters: C extensions before the lockdown, limits after the corpus is mapped, the reading thread last.
+
+`random` starts from the same seed in every REPL, and so does the hash of strings (`child.py`): cells that are run
+again, in a REPL that replaces a dead one or in a run that is resumed, draw the same samples and send the same prompts.
 """
 
 from __future__ import annotations
@@ -41,26 +45,45 @@ PRESET = (
 )
 """Modules bound in the REPL from the start: models forget the import."""
 
+OURS = "corpus lazy quotes sandbox.late sandbox.link sandbox.repl sandbox.subcalls sandbox.values sandbox.wire".split()
+SEED = 0
 
-def main(fd: int, parent: int) -> None:
-    """The whole life of the child. `fd` is its end of the wire, `parent` the host's process id."""
+
+def main(fd: int, host: int) -> None:
+    """The life of the process that is forked from, and in every fork the life of a guest. `fd` is the control socket,
+    `host` the process id at its other end."""
     _be_a_package()
-    from rlm_cli.sandbox import harden
-
-    harden.die_with(parent)
+    _warm_up()
     import socket
 
-    from rlm_cli.sandbox.link import Link
+    from rlm_cli.sandbox import harden, zygote
 
-    asyncio = importlib.import_module("asyncio")  # before _asyncio, which needs it whole
-    del asyncio
+    here = os.getpid()
+    corpus = zygote.serve(socket.socket(fileno=fd), host)
+    harden.die_with(here)
+    _live(socket.socket(fileno=zygote.WIRE_FD), corpus, host)
+
+
+def _warm_up() -> None:
+    """All imports: none of them costs a child anything, and some could not be done once it is locked down."""
+    importlib.import_module("asyncio")  # before _asyncio, which needs it whole
     for name in (*EXTENSIONS, *MODULES):
         with suppress(ImportError):
             importlib.import_module(name)
-    link = Link(socket.socket(fileno=fd))
+    for name in OURS:
+        importlib.import_module(f"rlm_cli.{name}")
+
+
+def _live(connection: Any, corpus: int | None, host: int) -> None:
+    """A guest, from its fork to its end. `connection` is its end of the wire, `corpus` a descriptor."""
+    from rlm_cli.sandbox import harden
+    from rlm_cli.sandbox.link import Link
+
+    importlib.import_module("random").seed(SEED)
+    link = Link(connection)
     settings = link.receive().fields
-    repl, subcalls = _build(link, settings)
-    _lock(link, settings, parent, harden)
+    repl, subcalls = _build(link, settings, corpus)
+    _lock(link, settings, host, harden)
     _serve(link, repl, subcalls)
 
 
@@ -73,13 +96,12 @@ def _be_a_package() -> None:
         sys.modules[name] = package
 
 
-def _build(link: Link, settings: dict[str, Any]) -> tuple[Any, Any]:
+def _build(link: Link, settings: dict[str, Any], corpus: int | None) -> tuple[Any, Any]:
     """The REPL over the corpus, before the lockdown: mapping it opens nothing afterwards."""
     from rlm_cli.sandbox.repl import Repl
     from rlm_cli.sandbox.subcalls import Subcalls
 
-    importlib.import_module("rlm_cli.quotes")  # wanted once no file can be opened any more
-    documents = _Documents(settings)
+    documents = _Documents(settings, corpus)
 
     def publish(results: list[Any]) -> None:
         repl.namespace["_results"] = results
@@ -96,7 +118,7 @@ def _build(link: Link, settings: dict[str, Any]) -> tuple[Any, Any]:
 class _Documents:
     """What the REPL has of the corpus: `names` (`context`, `docs`, `re`) and two searches of its own."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], corpus: int | None) -> None:
         from rlm_cli import lazy
         from rlm_cli.corpus import Corpus
 
@@ -104,8 +126,8 @@ class _Documents:
         self.names: dict[str, Any] = {"context": "", "docs": [], "re": sys.modules["re"]}
         self._corpus: Corpus | None = None
         self._spans = settings["spans"] and tuple((start, stop) for start, stop in settings["spans"])
-        if settings["corpus"] is not None:
-            self._corpus = Corpus(settings["corpus"])
+        if corpus is not None:
+            self._corpus = Corpus(corpus)
             self.names = {
                 "context": lazy.view(self._corpus, self._spans, settings["context_memory"]),
                 "docs": lazy.Docs(self._corpus, self._spans),
@@ -124,7 +146,7 @@ class _Documents:
         return "" if self._corpus is None or self._spans else search.objection(self._corpus, quotes)
 
 
-def _lock(link: Link, settings: dict[str, Any], parent: int, harden: Any) -> None:
+def _lock(link: Link, settings: dict[str, Any], host: int, harden: Any) -> None:
     """Lock down as asked, try the doors, report, and only then take interrupts and start the reading thread."""
     from rlm_cli.sandbox import late
 
@@ -139,7 +161,7 @@ def _lock(link: Link, settings: dict[str, Any], parent: int, harden: Any) -> Non
     late.install(link)
     if lockdown == "kernel":
         missing += harden.lock_down()
-    refused = harden.self_test(parent) if lockdown != "none" else {}
+    refused = harden.self_test(host) if lockdown != "none" else {}
     if lockdown == "audit":
         late.watch()
     link.send("ready", {"refused": refused, "missing": missing})
@@ -155,7 +177,7 @@ def _serve(link: Link, repl: Any, subcalls: Any) -> None:
         frame = link.cells.get()
         subcalls.cell = frame.fields["cell"]
         try:
-            done = repl.run(frame.text(0))
+            done = repl.run(frame.text(0), subcalls.cell)
             fields = {
                 "cell": subcalls.cell,
                 "omitted": done.omitted,

@@ -144,10 +144,10 @@ def _check_body(checks: tuple[Check, ...]) -> list[tuple[int, int, int, int]]:
     return [*body, (_RET, 0, 0, _ALLOW)]
 
 
-def die_with(parent: int) -> None:
-    """SIGKILL for this process when the thread that started it ends; at once if that has happened already."""
+def die_with(parent: int, number: int = signal.SIGKILL) -> None:
+    """A signal for this process when the thread that started it ends; leaves at once if the parent is gone already."""
     if not MACOS:
-        _libc().prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+        _libc().prctl(1, number, 0, 0, 0)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         os._exit(1)
 
@@ -235,8 +235,11 @@ def _seccomp(libc: Any) -> None:
         raise Missing("seccomp", why)
 
 
-def self_test(parent: int) -> dict[str, bool]:
-    """Try what must not work, with bare C calls (an audit hook would not see them). Name → was it refused?"""
+def self_test(host: int) -> dict[str, bool]:
+    """Try what must not work, with bare C calls (an audit hook would not see them). Name → was it refused?
+
+    `host`: a process id that is a relative too, though the parent is another.
+    """
     libc = _libc()
     tests: dict[str, Callable[[], int]] = {
         "open a file": lambda: libc.open(os.fsencode(sys.executable), os.O_RDONLY),
@@ -244,7 +247,8 @@ def self_test(parent: int) -> dict[str, bool]:
         "make a socket": lambda: libc.socket(2, 1, 0),
         "start a process": lambda: _fork(libc),
         "run a program": lambda: libc.execve(b"/nonexistent", None, None),
-        "signal the parent": lambda: libc.kill(parent, 0),
+        "signal the parent": lambda: libc.kill(os.getppid(), 0),
+        "signal the host": lambda: libc.kill(host, 0),
     }
     refused = {}
     for name, attempt in tests.items():

@@ -1,7 +1,8 @@
 """Process 1 of a container: proves the container's walls, starts the guest within, carries its frames, ends with them.
 
-The guest is started as the host starts it (`child.py`): a socket pair, the corpus by descriptor, a fixed environment,
-descriptors 1 and 2 that are never protocol. So it is the same guest, with the same lockdown as its second wall.
+The guest is started as the host starts it (`child.py`): the process that is forked from (`zygote.py`), and one fork of
+it with the wire, the reins and the corpus by descriptor, a fixed environment, descriptors 1 and 2 that are never
+protocol. So it is the same guest, with the same lockdown as its second wall.
 
 What a container adds is tried here before the guest is started, since an engine's configuration can take any of it
 away: not being root, no capability, no network, no file that could be written. What fails ends the container with one
@@ -9,7 +10,8 @@ line.
 
 The wire is stdin and stdout, the one thing both engines carry alike, without a daemon that must see our files. When
 stdin hangs up the host is gone: process 1 ends, and with it the kernel ends every process of the container, also one
-that sits in a loop in C. An interrupt is a prefix without a header. Imports after the lockdown are answered here: the
+that sits in a loop in C. An interrupt is a prefix without a header. How the guest ended comes by its reins, and is
+how the container ends. Imports after the lockdown are answered here: the
 image's Python may be another version than the host's.
 
 Rejected: a Unix socket mounted into the container (not on a Mac, not with a remote daemon); `docker kill --signal INT`
@@ -20,10 +22,10 @@ Standard library only, and no syntax newer than Python 3.8: an older image has t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
-import signal
 import socket
 import struct
 import subprocess
@@ -35,7 +37,6 @@ WALLS = ("be root", "hold a capability", "gain privileges", "reach a network", "
 """What is tried before the guest is started. All of it is refused, or there is no guest."""
 FOLDER = "/rlm"
 """Where the host's folder is mounted: `rlm_cli/`, and the file `corpus` where there is one."""
-CORPUS_FD = 100
 PREFIX = struct.Struct("!II")
 """As in wire.py, which is loaded later."""
 _CHUNK = 1 << 20
@@ -55,30 +56,73 @@ def main(corpus: bool, environment: dict[str, str]) -> None:
     import rlm_cli.sandbox.library
     import rlm_cli.sandbox.wire  # noqa: F401 (wanted when the folder is empty already)
 
-    ours, theirs = socket.socketpair()
-    passed = [theirs.fileno()]
-    if corpus:
-        os.dup2(os.open(FOLDER + "/corpus", os.O_RDONLY), CORPUS_FD, inheritable=True)
-        passed.append(CORPUS_FD)
-    program = FOLDER + "/rlm_cli/sandbox/guest.py"
-    guest = subprocess.Popen(
-        [sys.executable, "-s", "-P", "-S", program, str(theirs.fileno()), str(os.getpid())],
-        stdin=subprocess.DEVNULL,
-        stdout=2,
-        stderr=2,
-        pass_fds=passed,
-        env=environment,
-    )
-    theirs.close()
-    lock = threading.Lock()
+    guest = Guest(corpus, environment)
     threading.excepthook = _broken
-    threading.Thread(target=_inward, args=(ours, lock, guest), daemon=True).start()
-    threading.Thread(target=_outward, args=(ours, lock, guest), daemon=True).start()
+    threading.Thread(target=_inward, args=(guest,), daemon=True).start()
+    threading.Thread(target=_outward, args=(guest,), daemon=True).start()
     watch = select.poll()
     watch.register(0, 0)  # a hang-up only, whatever is still to be read
     while not any(event & (select.POLLHUP | select.POLLERR) for _, event in watch.poll()):
         pass
     os._exit(0)
+
+
+class Guest:
+    """The fork that the REPL is: its wire and its reins."""
+
+    def __init__(self, corpus: bool, environment: dict[str, str]) -> None:
+        from rlm_cli.sandbox import zygote
+
+        self.lock = threading.Lock()
+        """Of who writes to the wire."""
+        self.wire, wire = socket.socketpair()
+        self._reins, reins = socket.socketpair()
+        self._control, control = socket.socketpair()  # its end is the end of all that is forked
+        program = FOLDER + "/rlm_cli/sandbox/guest.py"
+        self._forked_from = subprocess.Popen(
+            [sys.executable, "-s", "-P", "-S", program, str(control.fileno()), str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=2,
+            stderr=2,
+            pass_fds=[control.fileno()],
+            env=environment,
+        )
+        passed = [wire.fileno(), 2, reins.fileno()]
+        if corpus:
+            passed.append(os.open(FOLDER + "/corpus", os.O_RDONLY))
+        socket.send_fds(self._control, [zygote.WITH_CORPUS if corpus else zygote.BARE], passed)
+        for end in (wire, reins, control):
+            end.close()
+        for fd in passed[3:]:
+            os.close(fd)
+
+    def take(self, data: bytes) -> None:
+        """Of the host's frames. If it has ended, who reads from it says how."""
+        with contextlib.suppress(OSError):
+            self.wire.sendall(data)
+
+    def interrupt(self) -> None:
+        from rlm_cli.sandbox import zygote
+
+        with contextlib.suppress(OSError):
+            self._reins.send(zygote.INTERRUPT)
+
+    def end(self) -> int:
+        """See to it that it has ended. Returns its exit code, a signal negative."""
+        from rlm_cli.sandbox import zygote
+
+        said = b""
+        with contextlib.suppress(ConnectionError):
+            if not select.select([self._reins], [], [], 1)[0]:
+                self._reins.send(zygote.KILL)
+            said = self._reins.recv(zygote.STATUS.size)
+        if len(said) != zygote.STATUS.size:  # what it was forked from has ended first, and said why
+            self._control.close()
+            return self._forked_from.wait() or 1
+        what, code = zygote.STATUS.unpack(said)
+        if what == zygote.UNFORKED:
+            raise RuntimeError("the REPL could not be forked: " + os.strerror(code))
+        return int(code)
 
 
 def package() -> None:
@@ -116,28 +160,28 @@ def _writable(folder: str) -> bool:
     return True
 
 
-def _inward(guest_end: socket.socket, lock: threading.Lock, guest: subprocess.Popen[bytes]) -> None:
+def _inward(guest: Guest) -> None:
     """Frames of the host."""
     while True:
         prefix = _exactly(0, PREFIX.size)
         header, body = PREFIX.unpack(prefix)
         if not header:
-            guest.send_signal(signal.SIGINT)
+            guest.interrupt()
             continue
-        with lock:
-            guest_end.sendall(prefix)
+        with guest.lock:
+            guest.take(prefix)
             left = header + body
             while left:
                 data = os.read(0, min(left, _CHUNK))
                 if not data:
                     os._exit(0)
-                guest_end.sendall(data)
+                guest.take(data)
                 left -= len(data)
 
 
-def _outward(guest_end: socket.socket, lock: threading.Lock, guest: subprocess.Popen[bytes]) -> None:
+def _outward(guest: Guest) -> None:
     """Frames of the guest, unread but for small ones: whether they are right is for the host to say."""
-    source = guest_end.fileno()
+    source = guest.wire.fileno()
     try:
         while True:
             prefix = _exactly(source, PREFIX.size)
@@ -146,8 +190,8 @@ def _outward(guest_end: socket.socket, lock: threading.Lock, guest: subprocess.P
                 data = _exactly(source, header)
                 reply = _module(data)
                 if reply:
-                    with lock:
-                        guest_end.sendall(reply)
+                    with guest.lock:
+                        guest.take(reply)
                 else:
                     _write(prefix + data)
                 continue
@@ -160,7 +204,7 @@ def _outward(guest_end: socket.socket, lock: threading.Lock, guest: subprocess.P
                 _write(data)
                 left -= len(data)
     except (EOFError, OSError):
-        _end(guest)
+        _leave(guest)
 
 
 def _module(header: bytes) -> bytes:
@@ -180,13 +224,9 @@ def _module(header: bytes) -> bytes:
     return wire.encode("module", {"id": number, "package": bool(found and found[1])}, (found[0],) if found else ())
 
 
-def _end(guest: subprocess.Popen[bytes]) -> None:
+def _leave(guest: Guest) -> None:
     """Leave as the guest left; 128 + the signal, as shells do."""
-    try:
-        code = guest.wait(1)
-    except subprocess.TimeoutExpired:
-        guest.kill()
-        code = guest.wait()
+    code = guest.end()
     os._exit(code if code >= 0 else 128 - code)
 
 

@@ -32,6 +32,8 @@ class Link:
         self._ids = itertools.count(1)
         self._waiting: dict[int, SimpleQueue[wire.Frame]] = {}
         self._outstanding = 0
+        self._ahead = 0, 0
+        """Texts and bytes."""
         self._lock = threading.Lock()
         self._sending = False
         self._deferred = False
@@ -67,6 +69,19 @@ class Link:
             self._waiting.pop(number, None)
             with self._lock:
                 self._outstanding -= len(data)
+
+    def number(self) -> int:
+        """One that nothing else in this REPL has."""
+        return next(self._ids)
+
+    def room(self, texts: int, size: int) -> bool:
+        """Take so much of what may be sent ahead of queries, if there is room; give it back where negative."""
+        with self._lock:
+            texts, size = self._ahead[0] + texts, self._ahead[1] + size
+            if texts > wire.MOST_LONG or size > wire.MAX_LONG:
+                return False
+            self._ahead = texts, size
+            return True
 
     def receive(self) -> wire.Frame:
         """The next frame. Leaves the process when the host is gone."""

@@ -7,11 +7,13 @@ but the types it checks here, looks up nothing by a name it did not check, and n
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..call import Handover
+from ..corpus import Corpus
 from ..result import Quote
 from . import Context, Query, Span, wire
 from .library import source
@@ -57,29 +59,45 @@ def read_ready(frame: Frame) -> Ready:
     return Ready(held, through, tuple(str(item)[:200] for item in missing))
 
 
-def read_query(frame: Frame, chars: int) -> Query:
-    """A query over a corpus of `chars` characters."""
-    kind, model, count = frame.fields.get("query"), frame.fields.get("model"), frame.fields.get("prompts")
+def count_prompts(frame: Frame) -> int:
+    """How many prompts a query has."""
+    count = frame.fields.get("prompts")
+    if type(count) is not int or not 0 < count <= min(len(frame.blobs), MAX_PROMPTS):
+        raise Violation("a query without its prompts")
+    return count
+
+
+def long_texts(frame: Frame) -> list[int]:
+    """The numbers of the texts that came ahead of a query."""
+    numbers = frame.fields.get("long", [])
+    if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
+        raise Violation("a query with texts of no number")
+    return numbers
+
+
+def read_query(frame: Frame, chars: int, long: Mapping[int, Corpus] | None = None) -> Query:
+    """A query over a corpus of `chars` characters. `long`: the texts that came ahead of it."""
+    kind, model, count = frame.fields.get("query"), frame.fields.get("model"), count_prompts(frame)
     places = frame.fields.get("contexts")
     if kind not in ("llm", "rlm") or not (model is None or (isinstance(model, str) and len(model) <= 200)):
         raise Violation("a query of no known kind or model")
-    if type(count) is not int or not 0 < count <= min(len(frame.blobs), MAX_PROMPTS):
-        raise Violation("a query without its prompts")
     if not isinstance(places, list) or len(places) != count:
         raise Violation("a query without its contexts")
     texts = [frame.text(n) for n in range(len(frame.blobs))]  # once: a place may be named any number of times
-    contexts = tuple(None if place is None else _context(texts, place, chars) for place in places)
+    contexts = tuple(None if place is None else _context(texts, place, chars, long or {}) for place in places)
     return Query(kind, tuple(texts[:count]), contexts, model)
 
 
-def _context(texts: list[str], place: Any, chars: int, listed: bool = False) -> Context:
+def _context(texts: list[str], place: Any, chars: int, long: Mapping[int, Corpus], listed: bool = False) -> Context:
     match place:
         case ["blob", int(index)] if 0 <= index < len(texts):
             return texts[index]
         case ["span", int(start), int(stop)] if 0 <= start <= stop <= chars:
             return Span(start, stop)
+        case ["text", int(number)] if number in long:
+            return long[number]
         case ["list", list(items)] if not listed:
-            parts = [_context(texts, item, chars, listed=True) for item in items]
+            parts = [_context(texts, item, chars, long, listed=True) for item in items]
             return tuple(part for part in parts if not isinstance(part, tuple))
     raise Violation("a context that is neither text nor a slice of the corpus")
 

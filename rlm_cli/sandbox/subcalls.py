@@ -38,6 +38,48 @@ class SubcallError(Exception):
         self.results = results or []
 
 
+class _Ahead:
+    """The long contexts of one query, which go in pieces ahead of it; each text once, however often it is given."""
+
+    def __init__(self, link: Link, cell: int) -> None:
+        self.numbers: list[int] = []
+        self._link = link
+        self._cell = cell
+        self._sent: dict[int, tuple[int, str]] = {}
+        """By identity: the text is kept, or another could have it."""
+        self._size = 0
+
+    def __enter__(self) -> _Ahead:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for number in self.numbers if kind is not None else ():
+            self._link.send("drop", {"cell": self._cell, "text": number})
+        self._link.room(-len(self.numbers), -self._size)
+
+    def send(self, text: str) -> int:
+        """Its number. Raises ValueError when that is too much at once."""
+        if id(text) in self._sent:
+            return self._sent[id(text)][0]
+        self._take(1, 0)
+        number = self._link.number()
+        self.numbers.append(number)
+        for low in range(0, len(text), wire.PIECE):
+            data = text[low : low + wire.PIECE].encode("utf-8", "replace")
+            self._take(0, len(data))
+            self._size += len(data)
+            self._link.send("piece", {"cell": self._cell, "text": number}, (data,))
+        self._sent[id(text)] = number, text
+        return number
+
+    def _take(self, texts: int, size: int) -> None:
+        if not self._link.room(texts, size):
+            raise ValueError(
+                f"more than {wire.MOST_LONG} long contexts, or {wire.MAX_LONG >> 20} MB of them, at once: ask in"
+                " smaller batches; a slice of `context` costs nothing"
+            )
+
+
 class Subcalls:
     """The four functions, and the memory of batches that failed in part."""
 
@@ -129,7 +171,8 @@ class Subcalls:
         shape = json.dumps([kind, model, place, [len(blob) for blob in blobs]])
         digest = hashlib.blake2b(shape.encode(), digest_size=16)
         for blob in blobs:
-            digest.update(blob.encode("utf-8", "replace"))
+            for low in range(0, len(blob), wire.PIECE):
+                digest.update(blob[low : low + wire.PIECE].encode("utf-8", "replace"))
         return digest.digest()
 
     def _ask(self, kind: str, prompts: list[str], contexts: Sequence[Any], model: str | None) -> list[Any]:
@@ -141,18 +184,21 @@ class Subcalls:
         if len(prompts) > wire.MAX_PROMPTS:
             raise ValueError(f"{len(prompts):,} prompts at once; at most {wire.MAX_PROMPTS:,}: ask in smaller batches")
         blobs = list(prompts)
-        places = [self._place(context, blobs) for context in contexts]
-        fields = {"cell": self.cell, "query": kind, "model": model, "prompts": len(prompts), "contexts": places}
-        try:
-            reply = self._link.request("query", fields, blobs)
-        except wire.Violation as problem:
-            raise ValueError(f"{problem}; a slice of `context` costs nothing: pass it as context=") from None
+        with _Ahead(self._link, self.cell) as ahead:
+            send = ahead.send if kind == "rlm" else None  # no completion takes so much
+            places = [self._place(context, blobs, send) for context in contexts]
+            fields = {"cell": self.cell, "query": kind, "model": model, "prompts": len(prompts), "contexts": places}
+            try:
+                reply = self._link.request("query", {**fields, "long": ahead.numbers}, blobs)
+            except wire.Violation as problem:
+                raise ValueError(f"{problem}; a slice of `context` costs nothing: pass it as context=") from None
         failed = set(reply.fields["failed"])
         texts = [reply.text(n) for n in range(len(reply.blobs))]
         return [SubcallError(text) if n in failed else text for n, text in enumerate(texts)]
 
-    def _place(self, context: Any, blobs: list[str]) -> Any:
-        """How a context travels: null, ["blob", n], ["span", start, stop] or ["list", [...]]."""
+    def _place(self, context: Any, blobs: list[str], send: Callable[[str], int] | None = None) -> Any:
+        """How a context travels: null, ["blob", n], ["span", start, stop], ["text", n] or ["list", [...]]. `send` sends
+        a long text ahead and gives its number; without it that is a blob like others."""
         context = getattr(context, "text", context) if not isinstance(context, (str, list, tuple)) else context
         match context:
             case None:
@@ -161,6 +207,8 @@ class Subcalls:
                 found = self._locate(context) if len(context) >= FOUND_FROM else None
                 if found is not None:
                     return ["span", *found]
+                if send is not None and len(context) >= wire.LONG_FROM:
+                    return ["text", send(context)]
                 blobs.append(str(context))
                 return ["blob", len(blobs) - 1]
             case list() | tuple() if len(context) > LISTED:
@@ -168,17 +216,20 @@ class Subcalls:
                     f'a context of {len(context):,} texts; at most {LISTED:,}: join them, as in "\\n".join(lines)'
                 )
             case list() | tuple():
-                return ["list", [place for item in context if item is not None for place in self._parts(item, blobs)]]
+                return [
+                    "list",
+                    [place for item in context if item is not None for place in self._parts(item, blobs, send)],
+                ]
         if isinstance(context, self._lazy):
             spans = [["span", start, stop] for start, stop in context.spans]  # type: ignore[attr-defined]
             return spans[0] if len(spans) == 1 else ["list", spans]
         raise TypeError(f"a context is text or a list of texts, not {type(context).__name__}")
 
-    def _parts(self, item: Any, blobs: list[str]) -> list[Any]:
+    def _parts(self, item: Any, blobs: list[str], send: Callable[[str], int] | None) -> list[Any]:
         """An item of a context that is a list: one text, or a text of several slices."""
         if isinstance(item, (list, tuple)):
             raise TypeError('a context is text or a list of texts, not a list of lists: "\\n".join the inner ones')
-        place = self._place(item, blobs)
+        place = self._place(item, blobs, send)
         return place[1] if place[0] == "list" else [place]
 
     def _text(self, prompt: Any, what: str) -> str:

@@ -24,6 +24,13 @@ MAX_HEADER = 4 << 20
 MAX_BODY = 64 << 20
 """Of one frame, and of all queries of a child that are not answered yet, in bytes."""
 
+PIECE = 1 << 20
+"""Characters of a piece of a context that is sent ahead of its query …"""
+LONG_FROM = 8 << 20
+"""… as those of this many characters or more are."""
+MOST_LONG, MAX_LONG = 32, 512 << 20
+"""Such contexts at once, and bytes of them: the host has a file open for each."""
+
 
 class Violation(Exception):
     """What came over the wire is not what the other side may send."""

@@ -76,6 +76,8 @@ def _figures(result: Result) -> list[str]:
     if result.cost_known and result.cost_estimated_usd:
         cost = f"≤ {cost}"  # what was cut short counts at its ceiling
     figures = [plural(result.usage.calls, "call"), cost, seconds(result.duration_s)]
+    if result.samples is not None:
+        figures.insert(0, f"{result.samples['agreeing']} of {result.samples['asked']} agree")
     files = result.coverage["files"] if result.coverage else None
     if files and files["total"] and result.status is not Status.STOPPED:
         figures.append(f"{files['seen_by_model']:,}/{files['total']:,} files seen")

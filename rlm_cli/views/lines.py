@@ -6,7 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..corpus import Document
-from ..events import CodeFinished, CodeStarted, CorpusLoaded, DocumentsRead, LimitHit, NoticeGiven, Stamped
+from ..events import (
+    CodeFinished,
+    CodeStarted,
+    CorpusLoaded,
+    DocumentsRead,
+    LimitHit,
+    NoticeGiven,
+    SamplesCompared,
+    Stamped,
+)
 from .figures import count, plural, seconds, usd
 from .safe import clean, one_line
 
@@ -38,6 +47,16 @@ def limit_line(hit: LimitHit) -> str:
     """`rlm: limit reached: max_subcalls (200)`"""
     most = {"max_budget": usd(hit.max), "timeout": seconds(hit.max)}.get(hit.limit, f"{hit.max:,.0f}")
     return f"rlm: limit reached: {one_line(hit.limit)}" + (f" ({most})" if hit.max else "")
+
+
+def samples_line(compared: SamplesCompared) -> str:
+    """`rlm: 3 of 5 answers agree (0.1, 0.3, 0.4); 0.3 is handed over`"""
+    agreeing = next((group for group in compared.groups if compared.chosen in group), ())
+    few = "; the others were not needed" if compared.answered < compared.asked else ""
+    return (
+        f"rlm: {compared.agreeing} of {plural(compared.asked, 'answer')} agree ({', '.join(agreeing)});"
+        f" {compared.chosen} is handed over{few}"
+    )
 
 
 def listed(document: Document) -> str:

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from ..events import CorpusLoaded, IterationStarted, LimitHit, NoticeGiven, RunStarted, Stamped
+from ..events import CorpusLoaded, IterationStarted, LimitHit, NoticeGiven, RunStarted, SamplesCompared, Stamped
 from ..fold import RunState
 from .figures import count, plural, seconds, spent, tally
-from .lines import limit_line, manifest_lines, notice_line, verbose_lines
+from .lines import limit_line, manifest_lines, notice_line, samples_line, verbose_lines
 from .safe import one_line
 
 EVERY_S = 10.0
@@ -80,6 +80,8 @@ class Plain:
                 return f"rlm: iteration {n} · {self._so_far()}"
             case LimitHit() as hit:
                 return limit_line(hit)
+            case SamplesCompared() as compared:
+                return samples_line(compared)
             case _:
                 return ""
 

@@ -11,6 +11,7 @@ left as it was, with the last frame above the prompt.
 Erasing goes row by row upwards and counts the rows an old line takes up at the *present* width, because a terminal
 that became narrower has wrapped it. Terminals that cut instead of wrapping (xterm) may lose as many rows above; so may
 those that tell the new size late (tmux, while a border is dragged), if a frame falls into that quarter of a second.
+tmux moves the rows that a narrowing adds at the top of its window into the scrollback, out of anybody's reach.
 Rejected: rich.Live (its refresh waits on a lock of up to a second on the event loop, it leaves ghosts after a
 resize), erasing with `ESC [ J` (at the top of a window tmux pushes every frame into the scrollback), the alternate
 screen (what `-v` prints would be gone), asking the terminal for the cursor (its reply comes in on stdin, which may be

@@ -29,11 +29,11 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from ..events import CorpusLoaded, LimitHit, NoticeGiven, Stamped
+from ..events import CorpusLoaded, LimitHit, NoticeGiven, SamplesCompared, Stamped
 from ..fold import CallState, Folded, RunState, Standing
 from .figures import clock as clock_of
 from .figures import count, plural, seconds, spent, tally, tokens, usd
-from .lines import PASSING, limit_line, manifest_lines, notice_line, verbose_lines
+from .lines import PASSING, limit_line, manifest_lines, notice_line, samples_line, verbose_lines
 from .region import Region, Row, size
 from .safe import gist, one_line
 
@@ -122,6 +122,8 @@ def _children(call: CallState, indent: str, now: float) -> Iterator[Line]:
 def _root_line(call: CallState, now: float) -> Line:
     done = "✓" * min(max(call.iteration - 1, 0), 5)
     what = f"iteration {call.iteration}" if call.iteration else "reads the whole text"
+    if not call.iteration and (call.active or call.folded):
+        what = "compares independent answers"
     line = _call_line(call, "", now)
     return replace(line, mark=done + line.mark, what=_activity(call) or what)
 
@@ -288,6 +290,8 @@ class Tree:
                 lines += manifest_lines(corpus, self._verbose)
             case LimitHit() as hit:
                 lines.append(limit_line(hit))
+            case SamplesCompared() as compared:
+                lines.append(samples_line(compared))
         if lines and self._open:
             self._region.above("\n".join(lines) + "\n")
 

@@ -57,7 +57,7 @@ async def compare(base_url: str) -> None:
     messages = [Message("user", "hi")]
 
     async def ours() -> object:
-        return await model.complete(messages, max_output_tokens=9, timeout_s=60, sub=True)
+        return await model.complete(messages, max_output_tokens=9, sub=True)
 
     async def bare() -> object:
         sent = [{"role": "user", "content": "hi"}]

@@ -69,12 +69,16 @@ def ask(
 def watch(pid: int, peaks: dict[str, int]) -> None:
     """Keep the highest resident (host) and anonymous (REPL) memory seen, in kB."""
     peaks["host"] = max(peaks["host"], status(pid).get("RssAnon", 0))
+    for child in children(pid):
+        for repl in children(child):  # a fork of it
+            peaks["repl"] = max(peaks["repl"], status(repl).get("RssAnon", 0))
+
+
+def children(pid: int) -> list[int]:
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
-        return
-    for child in children:
-        peaks["repl"] = max(peaks["repl"], status(int(child)).get("RssAnon", 0))
+        return []
 
 
 def status(pid: int) -> dict[str, int]:

@@ -26,7 +26,6 @@ def result_schema() -> dict[str, Any]:
     properties = {key: _of(hints[name]) for key in shown if (name := _RENAMED.get(key, key)) in hints}
     properties["schema"] = {"const": SCHEMA}
     properties["answer"] = {"type": ["string", "null"], "description": "A list, dict or number stands as JSON text."}
-    properties["samples"] = {"type": "null"}
     properties["usage"] = _usage()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
