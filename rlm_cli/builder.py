@@ -1,7 +1,9 @@
 """Writing a corpus: text in pieces, document by document, in bounded memory. What comes of it is `corpus.py`'s.
 
 A document that fails while it is read is taken out again, even when much of it is on disk already. The file loses its
-name at once: nobody can open it anew, and nothing is left behind whatever happens to the process.
+name at once: nobody can open it anew, and nothing is left behind whatever happens to the process. That is also what
+keeps those who map it alive: a map whose file is cut short ends its process with SIGBUS, so the file is our own copy of
+the documents, which others may truncate as they like, and once it is finished only descriptors that read are left.
 
 Standard library only.
 """
@@ -21,7 +23,7 @@ from pathlib import Path
 
 from .corpus import BLOCK, COLUMNS, CONTINUATION, FOOTER, MAGIC, NONCE_CHARS, WINDOW, Corpus
 
-FLUSH = 16 * BLOCK
+FLUSH = 128 * BLOCK
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -92,7 +94,7 @@ class Unwritable(Exception):
 class CorpusBuilder:
     """Streams documents into a private file under `directory` (default: the system's temporary folder).
 
-    Memory is bounded by one piece of text, the index (16 bytes for 64 KiB) and the document table. One document at a
+    Memory is bounded by one piece of text, the index (16 bytes for 8 KiB) and the document table. One document at a
     time. Whatever writes may raise `Unwritable`; after it the builder can only be closed.
 
     `in_memory`: for a text that is small and short-lived, in memory where the system has such files (memfd), sealed

@@ -283,7 +283,8 @@ def _opening(call: Call) -> tuple[Message, ...]:
     if preview.lazy:
         kind = (
             f"{preview.chars:,} characters read lazily: slicing, `len`, `in`, `find`, `count`, `splitlines()`,"
-            " `re.findall` and `re.finditer` work on it; not character by character"
+            " `split`, `re.findall` and `re.finditer` (matches of up to 65,000 characters) work on it; not character by"
+            " character"
         )
     header = ""
     if preview.header:

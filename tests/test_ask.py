@@ -19,7 +19,6 @@ from scripted import SENTINEL_KEY, Reply, ScriptedServer
 
 from rlm_cli import question
 from rlm_cli.events import CallStarted
-from rlm_cli.models.litellm import start_import
 from rlm_cli.prepare import Job
 from rlm_cli.settings import Settings
 from rlm_cli.trace import Written
@@ -390,6 +389,39 @@ def test_recursion_gives_children_a_repl_of_their_own(rlm: Rlm, write: Write, tm
     starts = [json.loads(line) for line in Path(result["trace"]).read_text().splitlines()]
     calls = {(e["call"], e["kind"]) for e in starts if e["type"] == "call.started"}
     assert calls == {("0", "root"), ("0.1", "rlm"), ("0.2", "rlm"), ("0.1.1", "llm"), ("0.2.1", "llm")}
+
+
+def test_three_levels_of_five_end_in_order(rlm: Rlm, write: Write, tmp_path: Path) -> None:
+    """--max-depth 3: a root, five children, twenty-five grandchildren with a REPL each, their sub-calls, one budget; the
+    tree is whole and every call is closed before its parent."""
+    write("a.txt", ACME)
+
+    def answer(request: dict[str, Any]) -> str:
+        if not is_root(request):
+            return "1"
+        asked = re.findall(r'original query: "(.*?)"', str(request["messages"][1]["content"]))[-1]
+        below = {"Q?": "rlm", "level 1": "rlm", "level 2": "llm"}[asked.partition(":")[0]]
+        level = 1 if asked == "Q?" else 2
+        return block(
+            f"said = {below}_query_batched([f'level {level}: {{n}} of {asked.replace(':', '')}' for n in range(5)])\n"
+            "FINAL(sum(int(n) for n in said))"
+        )
+
+    with ScriptedServer(answer) as server:
+        code, out, err = ask(rlm, server, "--mode", "rlm", "--max-depth", "3", "--json", "Q?", "docs", cwd=tmp_path)
+    result = result_of(out)
+    assert (code, result["answer"], result["status"]) == (0, "125", "complete"), err
+    assert result["subcalls"] == {"ok": 5 + 25 + 125, "failed": 0, "retried": 0}
+    events = [json.loads(line) for line in Path(result["trace"]).read_text(encoding="utf-8").splitlines()]
+    started = {e["call"]: e for e in events if e["type"] == "call.started"}
+    ended = {e["call"]: e["seq"] for e in events if e["type"] == "call.finished"}
+    assert started.keys() == ended.keys()
+    assert sorted(c.count(".") for c in started) == [0] + [1] * 5 + [2] * 25 + [3] * 125
+    for address, event in started.items():
+        assert event["depth"] == address.count(".")
+        assert event["parent"] is None or (
+            ended[address] < ended[event["parent"]] and address.startswith(event["parent"])
+        )
 
 
 def test_many_children_share_what_there_is_to_open(rlm: Rlm, write: Write, tmp_path: Path) -> None:
@@ -851,16 +883,22 @@ def test_the_library_can_be_cancelled(write: Write, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("OPENAI_API_KEY", SENTINEL_KEY)
     late: list[Reply | str] = [Reply("late", delay_s=30), "Fine."]
 
-    async def main() -> str:
-        await asyncio.wrap_future(start_import())
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1):
+    async def expire(limit: asyncio.Timeout, server: ScriptedServer) -> None:
+        while not server.requests:  # noqa: ASYNC110 (the server is in another thread)
+            await asyncio.sleep(0.02)
+        limit.reschedule(asyncio.get_running_loop().time())
+
+    async def main(server: ScriptedServer) -> str:
+        with pytest.raises(TimeoutError):  # noqa: PT012
+            async with asyncio.timeout(60) as limit:
+                expiring = asyncio.ensure_future(expire(limit, server))
                 await rlm_cli.aask("Q?", path, model="openai/x", max_budget=None)
+        await expiring
         return (await rlm_cli.aask("Q?", path, model="openai/x", max_budget="none", timeout="1m")).text
 
     with ScriptedServer(late) as server:
         monkeypatch.setenv("OPENAI_API_BASE", server.base_url)
-        assert asyncio.run(main()) == "Fine."
+        assert asyncio.run(main(server)) == "Fine."
 
 
 def test_a_bug_is_reported_and_journaled(write: Write, tmp_path: Path) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_cli import lazy
+import rlm_cli.corpus as corpus_module
+from rlm_cli import builder, lazy
 from rlm_cli.builder import CorpusBuilder, char_width
-from rlm_cli.corpus import BLOCK, Corpus
+from rlm_cli.corpus import BLOCK, RESIDENT, WINDOW, Corpus
 
 ODD = st.sampled_from(["\r", "\n", "\r\n", "aa", "aaa\n", "😀é\n", "日本"])
 PIECES = st.lists(st.text(max_size=30) | ODD, max_size=12)
@@ -128,41 +132,123 @@ def test_the_descriptor_is_all_there_is() -> None:
         Corpus(os.open(__file__, os.O_RDONLY))
 
 
-PATTERNS = ["", "a", "a+", r"\w+", "^a", "(?m)^a.*$", r"a\Z", "(a)(b)?", r"\ba", "x*", r"(?<=a)a", r"\n", "$"]
+@contextmanager
+def small_windows(slice_chars: int) -> Iterator[None]:
+    """Everything is read a few bytes at a time, so that a short text has many borders; parts above `slice_chars` are
+    lazy texts."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (corpus_module, builder):
+            patch.setattr(module, "BLOCK", 8)
+        for module in (corpus_module, lazy.slices, lazy.parts, lazy.text, lazy.regex):
+            patch.setattr(module, "WINDOW", 16)
+        for module, near in ((lazy.parts, 12), (lazy.slices, 20)):
+            patch.setattr(module, "NEAR", near)
+        for module in (lazy.parts, lazy.text):
+            patch.setattr(module, "SLICE", slice_chars)
+        yield
 
 
-@settings(max_examples=80, deadline=None)
+def plain(value: Any) -> Any:
+    """Lazy texts and sequences as strings and lists."""
+    if isinstance(value, lazy.Text):
+        return str(value)
+    if isinstance(value, (lazy.parts.Lazy, list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+PATTERNS = ["", "a", "a+", r"\w+", "^a", "(?m)^a.*$", r"a\Z", "(a)(b)?", r"\ba", "x*", r"(?<=a)a", r"\n", "$",
+            "ab", "ab+", r"\bab", "ab|b", "(?i)AB", "a(b)?é", r"\s", r"(?s)a.*?b", "😀", "日a*"]  # fmt: skip
+INDEX = st.one_of(st.none(), st.integers(-90, 90))
+
+
+@settings(max_examples=200, deadline=None)
 @given(
-    st.lists(st.text("ab\né😀 ", max_size=30), min_size=1, max_size=3),
-    st.sampled_from(["", "a", "aa", "aba", "\n", "é", "b\n", "zz"]),
-    st.one_of(st.none(), st.integers(-90, 90)),
-    st.one_of(st.none(), st.integers(-90, 90)),
-    st.sampled_from(PATTERNS),
+    texts=st.lists(st.text("ab\né😀 日\t\u3000\x1c", max_size=60), min_size=1, max_size=3),
+    sub=st.sampled_from(["", "a", "aa", "aba", "\n", "é", "b\n", "zz", "😀", "日a", " "]),
+    start=INDEX,
+    stop=INDEX,
+    step=st.sampled_from([None, 1, 2, 3, -1, -2]),
+    pattern=st.sampled_from(PATTERNS),
+    slice_chars=st.sampled_from([16, 1000]),
+    cuts=st.lists(st.integers(0, 60), max_size=4),
 )
 def test_a_lazy_text_does_what_a_string_does(
-    texts: list[str], sub: str, start: int | None, stop: int | None, pattern: str
+    texts: list[str],
+    sub: str,
+    start: int | None,
+    stop: int | None,
+    step: int | None,
+    pattern: str,
+    slice_chars: int,
+    cuts: list[int],
 ) -> None:
-    """Every method and every `re` function gives the `str`'s result, also over several slices of the corpus."""
-    with corpus_of(*texts) as corpus:
+    """Every method, every sequence and every `re` function gives the `str`'s result, over slices of the corpus that
+    begin and end anywhere, wherever the borders of windows and of the index fall."""
+    with small_windows(slice_chars), corpus_of(*texts) as corpus:
         spans = [(document.start, document.stop) for document in corpus.documents]
+        spans += [(low, low + 20) for low in cuts if low + 20 <= corpus.chars]
         text = lazy.Text(corpus, spans)
-        plain = "".join(corpus.text(*span) for span in spans)
-        assert len(text) == len(plain)
-        assert text == plain
-        assert text[start:stop] == plain[start:stop]
-        assert text[start:stop:-2] == plain[start:stop:-2]
-        assert text[::3] == plain[::3]
+        same = "".join(corpus.text(*span) for span in spans)
+        assert len(text) == len(same)
+        assert text == same
+        assert str(text) == same
+        assert plain(text[start:stop]) == same[start:stop]
+        if slice_chars == 1000:
+            assert text[start:stop:step] == same[start:stop:step]
+        assert [text[at] for at in range(len(same))] == list(same)
+        assert [text[at] for at in (-1, len(same) // 2)] == [same[-1], same[len(same) // 2]] if same else not text
         for name in ("find", "rfind", "count", "startswith", "endswith"):
-            assert getattr(text, name)(sub, start, stop) == getattr(plain, name)(sub, start, stop), name
-        assert (sub in text) == (sub in plain)
-        assert list(text.splitlines(True)) == plain.splitlines(True)
-        assert list(text.split("\n")) == plain.split("\n")
-        assert list(text.split()) == plain.split()
+            assert getattr(text, name)(sub, start, stop) == getattr(same, name)(sub, start, stop), name
+        assert text.startswith(("zz", sub)) == same.startswith(("zz", sub))
+        assert (sub in text) == (sub in same)
+        for name in ("strip", "lstrip", "rstrip"):
+            assert plain(getattr(text, name)()) == getattr(same, name)(), name
+            assert plain(getattr(text, name)(sub or "b")) == getattr(same, name)(sub or "b"), name
+        for name in ("removeprefix", "removesuffix"):
+            assert plain(getattr(text, name)(sub)) == getattr(same, name)(sub), name
+        a_few = (start or 0) % 3
         if sub:
-            assert list(text.split(sub)) == plain.split(sub)
-        assert text.findall(pattern) == re.findall(pattern, plain)
-        assert [m.span() for m in text.finditer(pattern)] == [m.span() for m in re.finditer(pattern, plain)]
-        assert list(lazy.re.split(pattern, text)) == re.split(pattern, plain)
+            assert plain(text.split(sub)) == same.split(sub)
+            assert plain(text.split(sub, a_few)) == same.split(sub, a_few)
+            assert plain(text.rsplit(sub, a_few)) == same.rsplit(sub, a_few)
+            assert plain(text.partition(sub)) == list(same.partition(sub))
+            assert plain(text.rpartition(sub)) == list(same.rpartition(sub))
+        assert plain(text.split(None, a_few)) == same.split(None, a_few)
+        lines = re.findall(r"[^\n]*\n|[^\n]+", same)
+        for lazily, eager in (
+            (text.splitlines(), [line.removesuffix("\n") for line in lines]),
+            (text.splitlines(True), lines),
+            (text.split("\n"), same.split("\n")),
+            (text.split(), same.split()),
+            (text.split("a"), same.split("a")),
+        ):
+            assert plain(lazily) == eager
+            assert len(lazily) == len(eager)
+            assert bool(lazily) == bool(eager)
+            assert [plain(lazily[at]) for at in range(-len(eager), len(eager))] == eager + eager
+            assert plain(lazily[start:stop]) == eager[start:stop]
+            assert plain(lazily[start:stop:step]) == eager[start:stop:step]
+            with pytest.raises(IndexError):
+                lazily[len(eager)]
+            with pytest.raises(IndexError):
+                lazily[-len(eager) - 1]
+        assert list(map(plain, reversed(text.splitlines()))) == [line.removesuffix("\n") for line in reversed(lines)]
+        compiled = lazy.re.compile(pattern)
+        assert text.findall(pattern) == re.findall(pattern, same)
+        assert compiled.findall(text, 3, 30) == re.compile(pattern).findall(same, 3, 30)
+        assert [m.span() for m in text.finditer(pattern)] == [m.span() for m in re.finditer(pattern, same)]
+        assert [m.groups() for m in compiled.finditer(text, 2)] == [
+            m.groups() for m in re.compile(pattern).finditer(same, 2)
+        ]
+        assert span_of(lazy.re.search(pattern, text)) == span_of(re.search(pattern, same))
+        assert span_of(lazy.re.match(pattern, text)) == span_of(re.match(pattern, same))
+        assert plain(lazy.re.split(pattern, text)) == re.split(pattern, same)
+        assert plain(lazy.re.split(pattern, text, maxsplit=2)) == re.split(pattern, same, maxsplit=2)
+
+
+def span_of(match: Any) -> tuple[int, int] | None:
+    return None if match is None else match.span()
 
 
 def test_patterns_see_across_windows() -> None:
@@ -193,7 +279,7 @@ def test_what_a_corpus_cannot_hold_is_not_in_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["str(t)", "f'{t}'", "t + 'x'", "'x' + t", "''.join(t)", "list(t)", "t.lower()", "re.sub('a', 'b', t)"]
+    "code", ["f'{t}'", "t + 'x'", "'x' + t", "''.join(t)", "list(t)", "t.lower()", "re.sub('a', 'b', t)"]
 )
 def test_what_would_copy_everything_names_the_right_spelling(code: str) -> None:
     """One line that says what to write instead, never gigabytes."""
@@ -215,9 +301,46 @@ def test_docs() -> None:
         assert docs["1.txt"].path == "d/1.txt"  # the only one that ends so
         with pytest.raises(KeyError, match=r"close: 'd/1\.txt'"):
             docs["d/1.tex"]
+        docs[0].lines.sort(reverse=True)
+        assert docs[0].lines == ["one", "two"]  # each is a list of its own
         first, second = corpus.documents[0], corpus.documents[1]
         part = lazy.Docs(corpus, [(first.start + 4, second.start)])
         assert [(doc.path, doc.text, doc.chars) for doc in part] == [("d/0.txt", "two\n", 4)]
+
+
+def test_a_large_document() -> None:
+    """Lines and pages of a document that is large are lazy, with what lists have; an index reads just that."""
+    maker = CorpusBuilder()
+    with maker.document("x.pdf", "pdf") as document:
+        for number in range(30):
+            document.page()
+            document.write(f"page {number}\n" + "é and more\n" * 20_000)
+    corpus = maker.finish()
+    doc = lazy.Docs(corpus)[0]
+    assert doc.chars > lazy.docs.LISTED
+    assert (len(doc.pages), doc.pages[7][:7], doc.pages[-1][:7]) == (30, "page 7\n", "page 29")
+    assert [page[:6] for page in doc.pages[2:4]] == ["page 2", "page 3"]
+    assert (len(doc.lines), doc.lines[20_001], doc.lines[-1]) == (30 * 20_001, "page 1", "é and more")
+    assert sum(len(line) + 1 for line in doc.lines) == sum(map(len, doc.pages)) == doc.chars
+    part = lazy.Docs(corpus, [(doc._document.start + 5, doc._document.start + 8)])[0]
+    assert (part.text, part.pages[0], len(part.pages), part.pages[1]) == ("0\né", "0\né", 30, "")
+    corpus.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_pages_of_the_map_are_handed_back() -> None:
+    """Who has read all of a corpus does not hold all of it in memory."""
+
+    def mapped() -> int:
+        return 1024 * int(re.findall(r"RssFile:\s+(\d+)", Path("/proc/self/status").read_text())[0])
+
+    with corpus_of(BIG * 30) as corpus:
+        before, most = mapped(), 0
+        for low in range(0, corpus.bytes, WINDOW):
+            corpus.read(low, low + WINDOW)
+            most = max(most, mapped() - before)
+        assert corpus.bytes > 3 * RESIDENT
+        assert most < 1.5 * RESIDENT
 
 
 def test_a_small_context_is_a_plain_string() -> None:

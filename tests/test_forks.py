@@ -84,7 +84,7 @@ def threads(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
-def gone(pids: list[int], within: float = 4.0) -> bool:
+def gone(pids: list[int], within: float = 15.0) -> bool:
     """No process of these is alive, after a while at most."""
     for _ in range(int(within / 0.02)):
         alive = []

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rlm_cli import prompts, reply
-from rlm_cli.call import Call, Completion, Entry, Message, Output, Preview, Turn
+from rlm_cli.call import Call, Completion, Entry, Message, Output, Preview, Trajectory, Turn
 from rlm_cli.ledger import Refusal, StopReason
 from rlm_cli.models import connect
 from rlm_cli.models.extract import terms
@@ -138,7 +138,7 @@ def test_root_finds_one_line_among_many() -> None:
     lines = [f"2026-01-01 pump {n} runs as it should\n" for n in range(20_000)]
     lines.insert(12_345, "2026-01-01 pump 7 reports a broken impeller\n")
     call = question_call("Which pump has a broken impeller?", sub_chars=8_000)
-    handed, asked = as_root(prompts.turn(call, ()), [Document("log", "".join(lines))])
+    handed, asked = as_root(prompts.turn(call, Trajectory()), [Document("log", "".join(lines))])
     assert "pump 7 reports a broken impeller" in handed[0][0]
     assert len(asked[0]) <= 8_000
 
@@ -153,7 +153,7 @@ def test_root_without_an_answer(question: str) -> None:
 def test_root_after_a_failed_subcall_and_at_the_landing() -> None:
     """When its sub-call failed, or none are allowed any more, it quotes the best lines itself."""
     call = question_call("Where was the pump built?")
-    first = reply.read(answer(prompts.turn(call, ())))
+    first = reply.read(answer(prompts.turn(call, Trajectory())))
     failed = (Turn(first, Output(error="SubcallError: no")),)
     stop = Refusal(StopReason.MAX_BUDGET, "the budget is spent")
     for messages in (prompts.turn(call, failed), prompts.landing_code(call, (), stop)):

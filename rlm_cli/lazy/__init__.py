@@ -6,8 +6,10 @@ with the results a `str` would give, and refuses in one line, naming the spellin
 
 Where it differs from `str`, on purpose:
   - a slice of more than `SLICE` characters is again a `Text`;
-  - `splitlines()` and `split()` give lazy sequences (iterate, `len`, index), and lines end at "\\n" only;
+  - `splitlines()` and `split()` give lazy sequences (iterate, `len`, index, slice), and lines end at "\\n" only;
   - going through it character by character is an error that names `splitlines()`;
+  - only `str(context)` copies it all, and only where its memory can be had; C functions that want a `str` say
+    "not lazy text; use a slice, …", since that is the name of its type;
   - regular expressions run in windows (`regex.py` says what that can miss).
 
 A subclass of `str` was rejected: C code would see an empty string and give wrong answers in silence.

@@ -1,8 +1,9 @@
 """The module `re` of the REPL: its functions and compiled patterns also take a `Text`.
 
 They run in windows of about a million characters, cut at line ends, looking `AHEAD` characters beyond and `BEHIND`
-back. A match that begins in one window and reaches more than `AHEAD` beyond its end is cut short or missed; a
-lookbehind sees `BEHIND` characters.
+back. Matches that span windows are not possible: one that begins in a window and reaches more than `AHEAD` beyond its
+end is cut short or missed; a lookbehind sees `BEHIND` characters. Where a pattern begins with plain letters, these are
+looked for first, as bytes: what has none of them is never decoded, which is most of the work.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from types import ModuleType
 from typing import Any
 
 from ..corpus import WINDOW
-from .text import Series, Text, refuse
+from .parts import Series, refuse
+from .text import Text
 
 AHEAD = 1 << 16
 BEHIND = 1 << 10
+_BEGINS = _re.compile(r"(?:\\b|\^)*([\w \-,:;=<>@/'\"~!%&\n\t]{2,})([*?{+]?)")
 
 
 class Match:
@@ -55,20 +58,20 @@ class Pattern:
 
     def __init__(self, pattern: _re.Pattern[str]) -> None:
         self._pattern = pattern
+        self._begins = _literal(pattern)
 
     def finditer(self, string: str | Text, pos: int = 0, endpos: int | None = None) -> Iterator[Any]:
         if not isinstance(string, Text):
             return self._pattern.finditer(string, pos, len(string) if endpos is None else endpos)
-        return self._windows(string, pos, endpos)
+        return (Match(match, low, string) for match, low in self._windows(string, pos, endpos))
 
     def findall(self, string: str | Text, pos: int = 0, endpos: int | None = None) -> list[Any]:
         if not isinstance(string, Text):
             return self._pattern.findall(string, pos, len(string) if endpos is None else endpos)
-        groups = self._pattern.groups
         found = self._windows(string, pos, endpos)
-        if groups == 0:
-            return [match[0] for match in found]
-        return [match.groups("")[0] if groups == 1 else match.groups("") for match in found]
+        if self._pattern.groups > 1:
+            return [match.groups("") for match, _ in found]
+        return [match[match.re.groups] or "" for match, _ in found]
 
     def search(self, string: str | Text, pos: int = 0, endpos: int | None = None) -> Any:
         return next(self.finditer(string, pos, endpos), None)
@@ -77,7 +80,7 @@ class Pattern:
         if not isinstance(string, Text):
             return self._pattern.match(string, pos, len(string) if endpos is None else endpos)
         size = len(string) if endpos is None else max(min(endpos, len(string)), 0)
-        pos = max(pos, 0)
+        pos = min(max(pos, 0), len(string))
         if pos > size:
             return None
         low, high = max(pos - BEHIND, 0), min(size, pos + WINDOW + AHEAD)
@@ -116,12 +119,17 @@ class Pattern:
     def __repr__(self) -> str:
         return repr(self._pattern)
 
-    def _windows(self, text: Text, pos: int, endpos: int | None) -> Iterator[Match]:
-        """Matches window by window. A match counts for the window it begins in; the text around the window is part of
-        what the pattern sees, so anchors, word borders and lookarounds mean what they mean in one string."""
+    def _windows(self, text: Text, pos: int, endpos: int | None) -> Iterator[tuple[_re.Match[str], int]]:
+        """Matches window by window, each with the place of what it was found in.
+
+        A match counts for the window it begins in; the text around the window is part of what the pattern sees, so
+        anchors, word borders and lookarounds mean what they mean in one string.
+        """
         size = len(text) if endpos is None else max(min(endpos, len(text)), 0)
-        at = max(pos, 0)
+        at = min(max(pos, 0), len(text))
         while at <= size:
+            if self._begins and (at := text.find(self._begins, at, size)) < 0:
+                return
             low, high = max(0, at - BEHIND), min(size, at + WINDOW + AHEAD)
             data = text._take(low, high)
             edge = len(data) + 1
@@ -133,15 +141,15 @@ class Pattern:
                 if match.start() >= edge:
                     break
                 reached = max(reached, match.end())
-                yield Match(match, low, text)
+                yield match, low
             at = low + reached
 
     def _pieces(self, text: Text, maxsplit: int) -> Iterator[Any]:
         at = 0
-        for match in islice(self._windows(text, 0, None), maxsplit or None):
-            yield text._part(at, match.start())
+        for match, low in islice(self._windows(text, 0, None), maxsplit or None):
+            yield text._part(at, low + match.start())
             yield from match.groups()
-            at = match.end()
+            at = low + match.end()
         yield text._part(at, len(text))
 
 
@@ -182,6 +190,14 @@ class LazyRe(ModuleType):
 
     def subn(self, pattern: Any, repl: Any, string: Any, count: int = 0, flags: int = 0) -> Any:
         return self.compile(pattern, flags).subn(repl, string, count)
+
+
+def _literal(pattern: _re.Pattern[str]) -> str:
+    """What every match begins with, if the pattern plainly says so: letters and the like, before anything special."""
+    if pattern.flags & (_re.IGNORECASE | _re.VERBOSE) or "|" in pattern.pattern:
+        return ""
+    found = _BEGINS.match(pattern.pattern)
+    return "" if found is None else found[1][:-1] if found[2] else found[1]
 
 
 def _bare(pattern: Any) -> Any:

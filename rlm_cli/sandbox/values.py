@@ -11,7 +11,7 @@ import dataclasses
 import json
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import islice
 from typing import Any
 
@@ -54,6 +54,10 @@ def _plain(value: Any, level: int, above: set[int]) -> Any:
     if isinstance(value, Set) and not isinstance(value, (list, tuple)):
         return [_plain(item, level + 1, above) for item in _ordered(value)]
     if isinstance(value, (list, tuple, deque, type({}.values()))):
+        return [_plain(item, level + 1, above) for item in value]
+    if isinstance(value, Sequence):  # the lines of a lazy text, for one
+        if len(value) > MAX_ITEMS:
+            raise ValueError(f"the answer has {len(value):,} items; hand over less")
         return [_plain(item, level + 1, above) for item in value]
     if isinstance(value, Iterator):
         return [_plain(item, level + 1, above) for item in islice(value, MAX_ITEMS)]
@@ -114,4 +118,4 @@ def described(value: Any) -> str:
             return f"{name}, {count:,} {unit}{'' if count == 1 else 's'}"
     if isinstance(value, type):
         return "class"
-    return name
+    return name.partition(";")[0]  # a lazy text's goes on with what to do with it
