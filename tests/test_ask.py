@@ -238,7 +238,7 @@ def test_a_system_without_walls_is_refused(rlm: Rlm, write: Write, tmp_path: Pat
     """Where the kernel will not install a filter the REPL is not started: exit 7, what is missing, the line to copy."""
     write("a.txt", ACME)
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("without_seccomp.py")), str(BIN), "ask", "-m", "offline/extractive",
+        [sys.executable, str(Path(__file__).with_name("without.py")), "seccomp", str(BIN), "ask", "-m", "offline/extractive",
          "--mode", "rlm", "--json", "Q?", "docs"],
         cwd=tmp_path, env=rlm.environ(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip

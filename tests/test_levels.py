@@ -90,9 +90,9 @@ def test_a_project_s_file_opens_no_sandbox(asked: Rlm, line: str) -> None:
 
 def without_seccomp(rlm: Rlm, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """The command where the kernel takes no filter."""
-    program = str(Path(__file__).with_name("without_seccomp.py"))
+    program = str(Path(__file__).with_name("without.py"))
     return subprocess.run(
-        [sys.executable, program, str(BIN), *words],
+        [sys.executable, program, "seccomp", str(BIN), *words],
         cwd=rlm.home, env=rlm.environ(env), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
 

@@ -158,10 +158,15 @@ class Docs(Sequence[Doc]):
             close = [other for other in paths if other.endswith("/" + path)]
             if len(close) == 1:
                 return self[paths[close[0]]]
-            close = close or get_close_matches(path, paths, 3, 0.5)
-            hint = f"; close: {', '.join(map(repr, close[:3]))}" if close else ""
-            raise KeyError(f"no document {path!r}{hint}")
+            close = close or get_close_matches(path, paths, 3, 0.5) or self._alike(path.rpartition("/")[2])
+            near = f"close: {', '.join(map(repr, close[:3]))}" if close else "docs.keys() lists the paths"
+            raise KeyError(f"no document {path!r}; {near}")
         return self[paths[path]]
+
+    def _alike(self, name: str) -> list[str]:
+        """Paths whose file's name is close."""
+        names = {path.rpartition("/")[2]: path for path in self._paths()}
+        return [names[close] for close in get_close_matches(name, names, 3, 0.5)]
 
     def _paths(self) -> dict[str, int]:
         if not self._by_path:

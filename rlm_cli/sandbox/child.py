@@ -294,7 +294,8 @@ def how_ended(code: int) -> str:
     """The end of a guest in a few words, of its exit code (negative: the number of a signal)."""
     if code < 0:
         return _SIGNALS.get(code, f"it was ended by signal {-code}")
-    return "its memory was full" if code == 3 else f"it ended itself (exit code {code})"
+    ends = {3: "its memory was full", 4: "a cell had left it unable to run another"}
+    return ends.get(code, f"it ended itself (exit code {code})")
 
 
 def last_line(data: bytes) -> str:

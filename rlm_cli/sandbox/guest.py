@@ -107,6 +107,8 @@ def _build(link: Link, settings: dict[str, Any], corpus: int | None) -> tuple[An
         repl.namespace["_results"] = results
 
     def on_code(running: bool) -> None:
+        if running:
+            link.take_interrupts()
         link.interruptible = running
 
     subcalls = Subcalls(link, documents.lazy, documents.locate, publish)
@@ -192,6 +194,8 @@ def _serve(link: Link, repl: Any, subcalls: Any) -> None:
                 link.send("done", fields, ("", f"what this cell hands over is too large: {problem}", "", ""))
         except (OutOfMemory, MemoryError):
             os._exit(3)
+        if not repl.sound():
+            os._exit(4)
 
 
 if __name__ == "__main__":

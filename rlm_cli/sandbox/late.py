@@ -13,13 +13,36 @@ import importlib.abc
 import importlib.machinery
 import io
 import os
+import queue
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from .link import Link
+
+_TABLES = "use lists of dicts, csv, collections.Counter, statistics"
+_WEB = "there is no network: the documents are in `docs`"
+_WORDS = "use re, str methods and difflib, or ask with llm_query"
+_READ = "documents are read already: docs[0].text, docs[0].pages"
+_MODELS = "ask models with llm_query"
+INSTEAD = {
+    "numpy": "use math, statistics, lists", "scipy": "use math, statistics", "pandas": _TABLES, "polars": _TABLES,
+    "tabulate": "use f-strings", "matplotlib": "nothing can be drawn: print what matters", "requests": _WEB,
+    "httpx": _WEB, "aiohttp": _WEB, "selenium": _WEB, "bs4": "use html.parser or re",
+    "lxml": "use xml.etree.ElementTree", "nltk": _WORDS, "spacy": _WORDS, "sklearn": _WORDS,
+    "rapidfuzz": "use difflib", "fuzzywuzzy": "use difflib", "Levenshtein": "use difflib", "regex": "use re",
+    "openai": _MODELS, "anthropic": _MODELS, "litellm": _MODELS, "langchain": _MODELS, "transformers": _MODELS,
+    "torch": _MODELS, "tiktoken": "about 4 characters are a token", "pypdf": _READ, "PyPDF2": _READ, "fitz": _READ,
+    "pdfplumber": _READ, "docx": _READ, "openpyxl": _READ, "dateutil": "use datetime.strptime",
+    "dateparser": "use datetime.strptime", "pytz": "use zoneinfo",
+    "yaml": "use re or str methods; tomllib and json are here", "tqdm": "iterate plainly",
+    "pydantic": "use dataclasses", "nest_asyncio": "`await` works at the top of a cell", "rich": "use print",
+    "unidecode": "use unicodedata.normalize", "chardet": "documents are decoded already",
+}  # fmt: skip
+"""For a module outside the standard library: what does its work here."""
 
 
 class HostFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -33,8 +56,13 @@ class HostFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     ) -> importlib.machinery.ModuleSpec | None:
         top = name.partition(".")[0]
         if top not in sys.stdlib_module_names:
-            raise ModuleNotFoundError(f"No module named {name!r}: only the standard library is here", name=name)
+            instead = INSTEAD.get(top, "")
+            why = f"only the standard library is here{'; ' * bool(instead)}{instead}"
+            raise ModuleNotFoundError(f"No module named {name!r}: {why}", name=name)
         reply = self._link.request("module", {"name": name})
+        if not reply.blobs and name == top:
+            why = "this part of the standard library is not pure Python and not loaded here"
+            raise ModuleNotFoundError(f"No module named {name!r}: {why}", name=name)
         if not reply.blobs:
             return None
         spec = importlib.machinery.ModuleSpec(name, self, origin=f"<standard library {name}>")
@@ -128,8 +156,15 @@ def _time_zones(link: Link) -> None:
         reply = link.request("zone", {"name": key})
         if not reply.blobs:
             raise zoneinfo.ZoneInfoNotFoundError(f"No time zone found with key {key}")
-        return io.BytesIO(reply.blobs[0])
+        data = reply.blobs[0]
+        assert isinstance(data, bytes)
+        return io.BytesIO(data)
 
+    def available() -> set[str]:
+        reply = link.request("zone", {"name": "*"})
+        return set(reply.text(0).split()) if reply.blobs else set()
+
+    zoneinfo.available_timezones = available
     zoneinfo.reset_tzpath(())
     common.load_tzdata = load  # type: ignore[assignment]
 
@@ -144,6 +179,8 @@ def _threads_for_processes() -> None:
         part.Pool = part.ThreadPool = Pool  # type: ignore[attr-defined]
         setattr(shim, name, part)
         sys.modules[part.__name__] = part
+    shim.Process = threading.Thread  # type: ignore[attr-defined]
+    shim.Queue, shim.SimpleQueue, shim.Lock = queue.Queue, queue.SimpleQueue, threading.Lock  # type: ignore[attr-defined]
     shim.Pool = Pool  # type: ignore[attr-defined]
     shim.cpu_count = lambda: 8  # type: ignore[attr-defined]
     shim.get_context = lambda method=None: shim  # type: ignore[attr-defined]

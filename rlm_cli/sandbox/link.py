@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import Any
 
-from . import wire
+from . import weight, wire
 
 
 class Link:
@@ -41,8 +41,13 @@ class Link:
 
     def start(self) -> None:
         """Start reading, and take interrupts from now on."""
-        signal.signal(signal.SIGINT, self._interrupt)
+        self.take_interrupts()
         threading.Thread(target=self._read, daemon=True, name="wire").start()
+
+    def take_interrupts(self) -> None:
+        """Again before each cell: the last one may have seen to it that none comes."""
+        signal.signal(signal.SIGINT, self._interrupt)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def send(self, kind: str, fields: dict[str, Any] | None = None, texts: Sequence[str | bytes] = ()) -> None:
         """Send one frame. Raises `wire.Violation` when it is too large, before anything went out."""
@@ -52,14 +57,16 @@ class Link:
         """Send a frame and wait for the reply that carries its id. Raises `wire.Violation` when it is too large, or
         with others in flight would be."""
         number = next(self._ids)
-        data = wire.encode(kind, {**fields, "id": number}, texts)
+        blobs = [text if isinstance(text, bytes) else text.encode("utf-8", "replace") for text in texts]
+        data = wire.encode(kind, {**fields, "id": number}, blobs)
+        size = weight.query(wire.PREFIX.unpack_from(data)[0], map(weight.text, blobs))
         with self._lock:
-            if self._outstanding + len(data) > wire.MAX_BODY:
+            if self._outstanding + size > wire.MAX_BODY:
                 raise wire.Violation(
-                    f"{(self._outstanding + len(data)) >> 20} MB of prompts and contexts at once; at most"
-                    f" {wire.MAX_BODY >> 20} MB: ask in smaller batches"
+                    f"{(self._outstanding + size) // 10**6} MB of prompts and contexts at once; at most"
+                    f" {wire.MAX_BODY // 10**6} MB: ask in smaller batches"
                 )
-            self._outstanding += len(data)
+            self._outstanding += size
         slot: SimpleQueue[wire.Frame] = SimpleQueue()
         self._waiting[number] = slot
         try:
@@ -68,7 +75,7 @@ class Link:
         finally:
             self._waiting.pop(number, None)
             with self._lock:
-                self._outstanding -= len(data)
+                self._outstanding -= size
 
     def number(self) -> int:
         """One that nothing else in this REPL has."""

@@ -15,7 +15,7 @@ from typing import Any
 from ..call import Handover
 from ..corpus import Corpus
 from ..result import Quote
-from . import Context, Query, Span, wire
+from . import Context, Query, Span, weight, wire
 from .library import source
 from .wire import MAX_PROMPTS, Frame, Violation
 
@@ -124,6 +124,8 @@ def _json(frame: Frame, index: int) -> tuple[Any] | None:
     if not text:
         return None
     try:
+        if weight.answer(text) > weight.ROOM:
+            raise Violation("an answer that takes too much memory")
         return (wire.loads(text),)
     except (ValueError, RecursionError):
         raise Violation("an answer that is not JSON") from None
@@ -149,10 +151,12 @@ def served_module(frame: Frame) -> tuple[bytes, bool] | None:
 
 
 def served_zone(frame: Frame) -> bytes | None:
-    """The data of a time zone; None = there is none."""
+    """The data of a time zone; None = there is none. The names of all for `*`."""
     import zoneinfo
 
     name = frame.fields.get("name")
+    if name == "*":
+        return "\n".join(sorted(zoneinfo.available_timezones())).encode()
     if not isinstance(name, str) or not _ZONE.fullmatch(name):
         return None
     for folder in zoneinfo.TZPATH:

@@ -19,9 +19,6 @@ class Printed(io.TextIOBase):
     def __init__(self) -> None:
         super().__init__()
         self._lock = threading.RLock()
-        self.clear()
-
-    def clear(self) -> None:
         self._head = ""
         self._tail = ""
         self._count = 0

@@ -18,21 +18,27 @@ import builtins
 import gc
 import inspect
 import linecache
+import re
 import reprlib
 import sys
 import threading
 import traceback
 import types
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
+from .hints import hint
 from .printed import Printed
 from .values import as_json, described, read_quotes
 
 BALLAST = 24 << 20
 """Bytes kept for the cell after a memory bomb: without them even `x = None` fails. As `bytes`, which are
 address space only: a `bytearray` is written to, and costs each child 24 MB and 15 ms."""
+LARGE = 1 << 20
+"""Characters of an answer that no draft travels with."""
 SHOWN_VARIABLES = 50
 SHOWN_FRAMES = 4
 SHOWN_ERROR = 2_000
@@ -96,9 +102,12 @@ class Repl:
         self._held: tuple[str, list[list[str | None]]] | None = None
         self._objection = objection
         self._objected = False
+        self._modules: dict[str, types.ModuleType] = {}
+        self._finders: list[Any] = []
         self._ballast: bytes | None = bytes(BALLAST)
         sys.stdout = sys.stderr = self.printed
         threading.excepthook = self._thread_failed
+        warnings.showwarning = self._warned  # type: ignore[assignment]  # of what it is given, two are wanted
 
     def run(self, source: str, number: int) -> Finished:
         """Run one cell, which tracebacks call by its number. Raises `OutOfMemory`; whatever the code does wrong is in
@@ -112,6 +121,8 @@ class Repl:
                 self._on_code(True)
                 self._execute(source, number)
             finally:
+                sys.settrace(None)
+                sys.setprofile(None)
                 self._restore_builtins()  # at once: the code below needs them too
                 self._on_code(False)
         except (Final, SystemExit):
@@ -123,7 +134,15 @@ class Repl:
         sys.stdout = sys.stderr = self.printed
         return self._finished(error, shapes)
 
-    def final(self, value: Any = None, quotes: Any = ()) -> None:
+    def sound(self) -> bool:
+        """Whether another cell can run: this one may have hooked or overwritten what that takes."""
+        try:
+            self._execute("None", 0)
+        except BaseException:
+            return False
+        return True
+
+    def final(self, value: Any, quotes: Any = ()) -> None:
         """FINAL(value, quotes=[…]): hand over the answer and end the work.
 
         Raises `QuoteNotFound`, once, for a quote that is not in the documents: a slip is mended by who made it.
@@ -178,7 +197,15 @@ class Repl:
             code = compile(expression, filename, "eval", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
             value = self._evaluate(code)
             if value is not None:
-                self.printed.write(_brief(value) + "\n")
+                self.printed.write(self._shown(value) + "\n")
+
+    def _shown(self, value: Any) -> str:
+        for name in ("FINAL", "FINAL_VAR", "SHOW_VARS"):
+            if value == self._names[name]:
+                return f"{name} is a function, and this does not call it: {name}(…)"
+        if inspect.iscoroutine(value):
+            return f"{_brief(value)}: `await` it for its result"
+        return _brief(value)
 
     def _evaluate(self, code: types.CodeType) -> Any:
         value = eval(code, self.namespace)
@@ -192,10 +219,18 @@ class Repl:
         self._final = self._held = None
         self._restore_builtins()
         self.namespace.update(self._names)
+        self._restore_imports()
         self.namespace["__builtins__"] = self._live_builtins
         self.namespace["__name__"] = "__main__"
-        self.printed.clear()
+        self.printed = Printed()  # not the same one cleared: a cell may have closed it, or given it another `write`
         sys.stdout = sys.stderr = self.printed
+
+    def _restore_imports(self) -> None:
+        if not self._modules:  # the first cell: after the lockdown, which changes the finders
+            self._modules, self._finders = dict(sys.modules), list(sys.meta_path)
+        if len(sys.modules) < len(self._modules):
+            sys.modules.update(self._modules)
+        sys.meta_path[:] = self._finders
 
     def _restore_builtins(self) -> None:
         for live, real in ((builtins.__dict__, self._builtins), (self._live_builtins, self._cell_builtins)):
@@ -223,7 +258,14 @@ class Repl:
             module = real_import(name, *rest, **named)
             return wrapped_re if name == "re" and wrapped_re is not None else module
 
-        return {"open": open, "input": input, "exit": leave, "quit": leave, "__import__": import_}
+        def breakpoint(*_: Any, **__: Any) -> None:
+            raise RuntimeError("nobody can type here: print what you want to see")
+
+        def help(thing: Any = None) -> None:
+            self.printed.write(f"{getattr(thing, '__name__', type(thing).__name__)}: {inspect.getdoc(thing)}\n")
+
+        leaving = {"exit": leave, "quit": leave, "breakpoint": breakpoint, "help": help}
+        return {"open": open, "input": input, "__import__": import_, **leaving}
 
     def _finished(self, error: str, shapes: dict[str, str]) -> Finished:
         stdout, omitted = self.printed.shown()
@@ -236,20 +278,24 @@ class Repl:
         if handed is not None:
             finished.answer, finished.quotes = handed
             finished.held = self._final is None
+            if len(finished.answer) > LARGE:
+                finished.draft = ""  # both may be more than a frame takes
         return finished
 
     def _read_answer(self, finished: Finished) -> None:
         """A mapping named `answer`: handed over when its `ready` is true, else a draft."""
         answer = self.namespace.get("answer")
-        if not isinstance(answer, dict) or "content" not in answer or "ready" not in answer:
+        if not isinstance(answer, dict):
             return
         try:
+            if "content" not in answer or "ready" not in answer:
+                return
             content = as_json(answer["content"])
             if answer["ready"]:
                 self._final = content, read_quotes(answer.get("quotes", ()))
             elif answer["content"]:
                 finished.draft = content
-        except Exception as problem:
+        except BaseException as problem:  # from methods of the model's own class
             finished.error = finished.error or f"the variable `answer` cannot be handed over: {problem}"
 
     def _shapes(self) -> dict[str, str]:
@@ -281,13 +327,17 @@ class Repl:
     def _report(self, problem: BaseException) -> str:
         """The last frames in the model's own code, then the error."""
         try:
-            return _short_traceback(problem)
+            return _short_traceback(problem, hint(problem, self.namespace, self._names))
         except Exception:  # an error whose own __str__ fails
             return type(problem).__name__
 
     def _thread_failed(self, hook: threading.ExceptHookArgs) -> None:
         if hook.exc_value is not None and not isinstance(hook.exc_value, (Final, SystemExit)):
             self.printed.write(f"in a thread: {self._report(hook.exc_value)}\n")
+
+    def _warned(self, message: Warning | str, kind: type[Warning], *_: Any) -> None:
+        """In one line, without the place: that of a coroutine nobody awaited is in this file."""
+        self.printed.write(f"{kind.__name__}: {message}\n")
 
 
 def _is_imported(value: Any) -> bool:
@@ -306,31 +356,49 @@ class _Shown(str):
         return str(self)
 
 
+class _Short(reprlib.Repr):
+    """Leaves a dict in its order: a table somebody sorted by its values must not look sorted by its keys."""
+
+    def repr_dict(self, value: dict[Any, Any], level: int) -> str:
+        if level <= 0 and value:
+            return "{...}"
+        pairs = [
+            f"{self.repr1(k, level - 1)}: {self.repr1(v, level - 1)}" for k, v in islice(value.items(), self.maxdict)
+        ]
+        return "{" + ", ".join([*pairs, *["..."] * (len(value) > self.maxdict)]) + "}"
+
+
 def _brief(value: Any) -> str:
     """`repr` that never takes more than a screen of memory from a large value."""
     if type(value) in (int, float, bool):
         return repr(value)
     if isinstance(value, _Shown):
         return str(value)
-    short = reprlib.Repr()
+    short = _Short()
     short.maxlevel, short.maxstring, short.maxother, short.maxlong = 6, 8_000, 8_000, 1_000
     short.maxlist = short.maxtuple = short.maxset = short.maxfrozenset = short.maxdeque = short.maxdict = 500
     return short.repr(value)
 
 
-def _short_traceback(problem: BaseException) -> str:
+def _short_traceback(problem: BaseException, hint: str) -> str:
+    """The model's own lines, the error, and what else there is to say."""
+    message = "".join(traceback.format_exception_only(problem)).rstrip()
+    if isinstance(problem, SyntaxError) and (problem.filename or "").startswith("<cell "):
+        message = re.sub(r'^ *File "<(cell \d+)>"', r"\1", message[-SHOWN_ERROR:])
+        return f"{message}\n({hint})" if hint else message
     own = [f for f in traceback.extract_tb(problem.__traceback__) if f.filename.startswith("<cell ")]
-    lines = []
+    lines: list[str] = []
     for frame in own[-SHOWN_FRAMES:]:
         where = "" if frame.name == "<module>" else f", in {frame.name}"
-        lines.append(f"{frame.filename[1:-1]}, line {frame.lineno}{where}:\n    {frame.line}")
-    if isinstance(problem, SyntaxError) and (problem.filename or "").startswith("<cell "):
-        return "".join(traceback.format_exception_only(problem))[-SHOWN_ERROR:].replace('File "<cell', 'in "<cell')
-    message = "".join(traceback.format_exception_only(problem)).strip()
+        line = f"{frame.filename[1:-1]}, line {frame.lineno}{where}:\n    {frame.line}"
+        if not lines or lines[-1] != line:  # a recursion says it once
+            lines.append(line)
+    if isinstance(problem, ImportError) and problem.path:
+        message = message.replace(f" ({problem.path})", "")  # a place of the host's
     if len(message) > SHOWN_ERROR:
         message = f"{message[: SHOWN_ERROR // 2]} … {message[-SHOWN_ERROR // 2 :]}"
-    if isinstance(problem, PermissionError) and problem.errno is not None:
-        message += "\n(no files, network, programs or signals here: the documents are in `docs` and `context`)"
+    if hint:
+        message += f"\n({hint})"
     cause = problem.__cause__
     if cause is not None:
         message += f"\ncaused by {type(cause).__name__}: {str(cause)[:500]}"

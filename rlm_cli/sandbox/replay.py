@@ -99,7 +99,8 @@ class Again:
         if self.strayed:
             return "asks for other sub-calls than it did"
         if done.error and not (before and before.error):
-            return f"fails now ({done.error.strip().splitlines()[-1][:200]})"
+            said = [line for line in done.error.strip().splitlines() if not line.startswith("(")]  # without the hint
+            return f"fails now ({said[-1][:200] if said else 'with an error'})"
         return ""
 
     def differs(self, done: Done) -> bool:

@@ -10,16 +10,17 @@ is not counted; the wall limit and RLIMIT_CPU bound that). When either is used u
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ..builder import Unwritable
 from ..corpus import Corpus
 from ..errors import SandboxError
-from . import Ask, Failed, Proof, Query, Span, wire
+from . import Ask, Failed, Proof, Query, Span, weight, wire
 from .child import START_S, Confinement, Guest, Starter, opening, proved
 from .longtexts import LongTexts
 from .messages import Done, count_prompts, long_texts, read_done, read_query, served_module, served_zone
@@ -28,8 +29,10 @@ SETTLE_S = 2.0
 """For queries whose cell has ended: connections close in milliseconds."""
 GRACE_S = 1.5
 """From the interrupt to the kill."""
-MAX_QUERIES = 10_000
-"""Frames of queries a child may have open at once."""
+MAX_QUERIES = 2_000
+"""Frames of queries a child may have open at once: one for each of its threads, of which it can have a thousand."""
+CHUNK = 1 << 18
+"""Bytes of a large text that are taken from the stream at a time."""
 _NO_SUBCALLS = "no sub-calls in the closing turn: hand over what the variables hold"
 _CELL_ENDED = "its cell has ended"
 
@@ -160,9 +163,9 @@ class Session:
         if self.ended:
             return
         self._loop.remove_reader(self.guest.pipe)
+        self._writer.transport.abort()  # before its socket is closed: it may still wait to write to who did not read
         how = self.guest.end()
         self.ended = why or how
-        self._writer.transport.abort()
         if self._reading is not None:
             self._reading.cancel()
         if self._cell is not None:
@@ -171,14 +174,41 @@ class Session:
         self.close_cell()
 
     async def _receive(self) -> wire.Frame:
-        """The next frame. Raises `wire.Violation`, `asyncio.IncompleteReadError`."""
+        """The next frame. Raises `wire.Violation`, `asyncio.IncompleteReadError`.
+
+        Its texts are weighed and decoded one by one, beside those of queries that are open; before the end of a
+        cell that has much to say those are cancelled, so that the host never holds both.
+        """
         header, body = wire.lengths(await self._reader.readexactly(wire.PREFIX.size))
-        return wire.decode(await self._reader.readexactly(header), await self._reader.readexactly(body))
+        frame, sizes = wire.opened(await self._reader.readexactly(header), body)
+        if frame.kind == "done" and body > CHUNK and self._cell is not None:
+            for query in self._cell.queries.values():
+                query.cancel()
+            await self.settle()
+        held = self._cell.bytes if self._cell is not None else 0
+        texts: list[str] = []
+        for size in sizes:
+            blob = await self._exactly(size)
+            held += weight.text(blob)
+            if held > wire.MAX_BODY:
+                raise wire.Violation("more text at once than may be")
+            texts.append(wire.decoded(blob))
+        return replace(frame, blobs=tuple(texts))
+
+    async def _exactly(self, size: int) -> bytes | bytearray:
+        """As `readexactly`, which would hold a large text twice."""
+        if size <= CHUNK:
+            return await self._reader.readexactly(size)
+        blob = bytearray(size)
+        for start in range(0, size, CHUNK):
+            blob[start : start + CHUNK] = await self._reader.readexactly(min(CHUNK, size - start))
+        return blob
 
     async def _read(self) -> None:
         """Frames until the child is at its end, by its own doing or by a frame that may not be."""
         try:
             while True:
+                await self._writer.drain()  # a child that does not read its replies is not read either
                 await self._handle(await self._receive())
         except wire.Violation as problem:
             self.died_idle = self._cell is None
@@ -225,7 +255,7 @@ class Session:
         if cell is None or frame.fields.get("cell") != cell.number:
             await self._reply(number, [Failed(_CELL_ENDED)] * count)  # a thread that outlived its cell
             return
-        size = sum(map(len, frame.blobs))
+        size = weight.query(frame.header, map(sys.getsizeof, frame.blobs))
         if number in cell.queries or len(cell.queries) >= MAX_QUERIES or cell.bytes + size > wire.MAX_BODY:
             raise wire.Violation("more queries at once than may be")
         if not cell.subcalls:
@@ -264,10 +294,10 @@ class Session:
         except asyncio.CancelledError:
             results = [Failed(_CELL_ENDED)] * len(query.prompts)
         cell.queries.pop(number, None)
-        cell.bytes -= size
         cell.changed.set()
         if not self.ended:
             await self._reply(number, results)
+        cell.bytes -= size
 
     async def _reply(self, number: int, results: Sequence[str | Failed]) -> None:
         failed = [n for n, result in enumerate(results) if isinstance(result, Failed)]

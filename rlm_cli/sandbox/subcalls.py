@@ -113,6 +113,8 @@ class Subcalls:
             return self._batch("rlm", prompts, contexts, model, return_exceptions)
 
         functions = (llm_query, rlm_query, llm_query_batched, rlm_query_batched)
+        for function in functions:
+            function.__qualname__ = function.__name__  # errors then show the bare name
         return {**{function.__name__: function for function in functions}, "SubcallError": SubcallError}
 
     def _one(self, kind: str, prompt: Any, context: Any, model: str | None) -> str:

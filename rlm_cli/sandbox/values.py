@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import islice
 from typing import Any
 
-MAX_ANSWER = 60 << 20
-"""Bytes of an answer as JSON; the wire takes 64 MB a frame."""
+from . import weight, wire
+
 MAX_QUOTES, MAX_QUOTED = 1_000, 500_000
 """Quotes of an answer, and characters of them together: they travel in a frame's header."""
 MAX_ITEMS = 1_000_000
@@ -27,8 +27,12 @@ MAX_LEVEL = 60
 def as_json(value: Any) -> str:
     """`value` as JSON text. Raises ValueError when it is too large to hand over."""
     text = json.dumps(_plain(value, 0, set()), ensure_ascii=False, allow_nan=False)
-    if len(text) > MAX_ANSWER or len(text.encode("utf-8", "replace")) > MAX_ANSWER:
-        raise ValueError(f"the answer takes more than {MAX_ANSWER >> 20} MB; hand over less")
+    size = len(text.encode("utf-8", "replace"))
+    if size > wire.MAX_BLOB or weight.answer(text) > weight.ROOM:
+        raise ValueError(
+            f"the answer is too large to hand over, at {size / 1e6:.0f} MB as JSON; at most {wire.MAX_BLOB // 10**6} MB"
+            " of text, or a few hundred thousand items"
+        )
     return text
 
 

@@ -14,15 +14,19 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 PREFIX = struct.Struct("!II")
 MAX_PROMPTS = 20_000
 """Of one query: a reply for each must fit a frame."""
-MAX_HEADER = 4 << 20
-MAX_BODY = 64 << 20
-"""Of one frame, and of all queries of a child that are not answered yet, in bytes."""
+MAX_HEADER = 2 << 20
+MAX_PIECES = 400_000
+"""Items in a header and lists of them; each takes up to a hundred bytes."""
+MAX_BODY = 50_000_000
+"""Of one frame, and of all queries of a child that are not answered yet, in bytes as `weight.py` counts them."""
+MAX_BLOB = 31_000_000
+"""Of one text, in bytes: it is decoded beside all that are not answered."""
 
 PIECE = 1 << 20
 """Characters of a piece of a context that is sent ahead of its query …"""
@@ -41,27 +45,39 @@ class Frame:
     kind: str
     fields: dict[str, Any]
     """The header without `kind` and `sizes`."""
-    blobs: tuple[bytes, ...] = ()
+    blobs: tuple[bytes | str, ...] = ()
+    """Texts already where whoever read them decoded them one by one."""
+    header: int = 0
+    """Bytes of the header."""
 
     def text(self, index: int) -> str:
         """A blob as text. Raises `Violation`."""
         if not 0 <= index < len(self.blobs):
             raise Violation(f"a {self.kind} frame without blob {index}")
-        try:
-            return self.blobs[index].decode()
-        except UnicodeDecodeError:
-            raise Violation(f"a blob of a {self.kind} frame is not UTF-8") from None
+        blob = self.blobs[index]
+        return blob if isinstance(blob, str) else decoded(blob)
+
+
+def decoded(blob: bytes | bytearray) -> str:
+    """A blob as text. Raises `Violation`."""
+    try:
+        return blob.decode()
+    except UnicodeDecodeError:
+        raise Violation("a blob that is not UTF-8") from None
 
 
 def encode(kind: str, fields: dict[str, Any] | None = None, texts: Sequence[str | bytes] = ()) -> bytes:
     """A frame, ready to send. A lone surrogate becomes `?`. Raises `Violation` when it is too large."""
     blobs = [text if isinstance(text, bytes) else text.encode("utf-8", "replace") for text in texts]
-    header = json.dumps({**(fields or {}), "kind": kind, "sizes": [len(blob) for blob in blobs]}).encode()
-    size = sum(map(len, blobs))
-    if len(header) > MAX_HEADER:
+    sizes = [len(blob) for blob in blobs]
+    header = json.dumps({**(fields or {}), "kind": kind, "sizes": sizes}, ensure_ascii=False).encode("utf-8", "replace")
+    size = sum(sizes)
+    if len(header) > MAX_HEADER or _pieces(header) > MAX_PIECES:
         raise Violation(f"{len(blobs):,} texts at once, or names that are too long; ask in smaller batches")
     if size > MAX_BODY:
         raise Violation(f"{size:,} bytes at once; at most {MAX_BODY:,} can be sent")
+    if max(sizes, default=0) > MAX_BLOB:
+        raise Violation(f"a text of {max(sizes):,} bytes; at most {MAX_BLOB:,} can be sent")
     return b"".join((PREFIX.pack(len(header), size), header, *blobs))
 
 
@@ -84,8 +100,10 @@ def loads(text: str) -> Any:
     return value
 
 
-def decode(header: bytes, body: bytes) -> Frame:
-    """One frame. Raises `Violation`."""
+def opened(header: bytes, body: int) -> tuple[Frame, list[int]]:
+    """A frame before its blobs, and their sizes, for a body of so many bytes. Raises `Violation`."""
+    if _pieces(header) > MAX_PIECES:
+        raise Violation("a header of too many items")
     try:
         fields = loads(header.decode())
     except (ValueError, RecursionError):
@@ -95,12 +113,23 @@ def decode(header: bytes, body: bytes) -> Frame:
     kind, sizes = fields.pop("kind", None), fields.pop("sizes", None)
     if not isinstance(kind, str) or len(kind) > 20:
         raise Violation("a frame without a kind")
-    if not isinstance(sizes, list) or not all(type(size) is int and size >= 0 for size in sizes):
+    if not isinstance(sizes, list) or not all(type(size) is int and 0 <= size <= MAX_BLOB for size in sizes):
         raise Violation("a frame without sizes")
-    if sum(sizes) != len(body):
+    if sum(sizes) != body:
         raise Violation("sizes that do not add up")
+    return Frame(kind, fields, header=len(header)), sizes
+
+
+def _pieces(header: bytes) -> int:
+    """As an upper bound: marks within its texts count too."""
+    return sum(map(header.count, (b",", b":", b"[", b"{")))
+
+
+def decode(header: bytes, body: bytes) -> Frame:
+    """One frame. Raises `Violation`."""
+    frame, sizes = opened(header, len(body))
     blobs, start = [], 0
     for size in sizes:
         blobs.append(body[start : start + size])
         start += size
-    return Frame(kind, fields, tuple(blobs))
+    return replace(frame, blobs=tuple(blobs))

@@ -1,6 +1,7 @@
-"""Run a program where the kernel refuses seccomp filters: `python without_seccomp.py PROGRAM [ARGUMENT]...`.
+"""Run a program where the kernel lacks a wall: `python without.py seccomp|landlock PROGRAM [ARGUMENT]...`.
 
-The last filter ever installed is the one that says so; it is inherited by everything the program starts.
+A filter says that the call is not implemented; it is inherited by everything the program starts. Without seccomp it
+is the last filter that is ever installed.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import os
 import struct
 import sys
 
-NUMBERS = {"x86_64": 317, "aarch64": 277}
-"""seccomp(2)"""
+NUMBERS = {"seccomp": {"x86_64": 317, "aarch64": 277}, "landlock": {"x86_64": 444, "aarch64": 444}}
+"""seccomp(2) and landlock_create_ruleset(2)"""
 
 
 class Program(ctypes.Structure):
@@ -24,7 +25,7 @@ def main() -> None:
         struct.pack("=HBBI", *instruction)
         for instruction in (
             (0x20, 0, 0, 0),  # the number of the call
-            (0x15, 0, 1, NUMBERS[os.uname().machine]),
+            (0x15, 0, 1, NUMBERS[sys.argv[1]][os.uname().machine]),
             (0x06, 0, 0, 0x00050000 | errno.ENOSYS),
             (0x06, 0, 0, 0x7FFF0000),
         )
@@ -32,7 +33,7 @@ def main() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
     assert libc.prctl(22, 2, ctypes.byref(Program(len(code) // 8, code)), 0, 0) == 0  # PR_SET_SECCOMP
-    os.execv(sys.argv[1], sys.argv[1:])
+    os.execv(sys.argv[2], sys.argv[2:])
 
 
 if __name__ == "__main__":
