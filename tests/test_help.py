@@ -12,7 +12,7 @@ from conftest import Rlm
 
 from rlm_cli.cli.commands import TOPICS, exit_codes, variables
 from rlm_cli.cli.topics import LEVELS, SANDBOXES
-from rlm_cli.result import Result
+from rlm_cli.result import Compared, Result
 from rlm_cli.result_schema import result_schema
 from rlm_cli.sandbox import KERNEL_ENFORCED, LOCKDOWNS
 from rlm_cli.settings import Settings, spelling_of, variable
@@ -65,6 +65,8 @@ def test_results_keep_the_schema(rlm: Rlm) -> None:
     for words in ((*asked, "d.txt"), (*asked, "none.txt"), (*asked, "--timeout", "soon", "d.txt")):
         strict.validate(json.loads(rlm(*words).out))
     strict.validate(Result("").to_json())
+    compared = Compared(asked=3, answered=2, agreeing=2, groups=[["0.1", "0.3"]], chosen="0.1")
+    strict.validate(Result("", samples=compared).to_json())
 
 
 def closed(schema: Any) -> Any:

@@ -126,11 +126,11 @@ class Containers:
         self._image = image
         self._memory = memory
         self._making = ThreadPoolExecutor(STARTS)
-        self._ending: set[threading.Thread] = set()
+        self._left: set[ContainerChild] = set()
 
     def start(self, corpus_fd: int | None) -> ContainerChild:
         """A container over a copy of the corpus. Blocks while that is made. Raises `SandboxError`."""
-        return ContainerChild(self._image, self._memory, corpus_fd, self._ending)
+        return ContainerChild(self._image, self._memory, corpus_fd, self._left)
 
     async def begin(self, corpus_fd: int | None) -> ContainerChild:
         """`start` in a thread: copying 1 GB takes a second or more, and other calls go on meanwhile.
@@ -151,15 +151,18 @@ class Containers:
             raise
 
     async def close(self) -> None:
-        """Wait for what is being made and until every container that was ended is gone, for `END_S` and what it takes
-        to remove one by force."""
+        """Wait for what is being made, hang up on what nobody has ended, and wait until every container is gone; for
+        as long as it takes to remove one by force."""
         making, self._making = self._making, ThreadPoolExecutor(STARTS)
         await asyncio.to_thread(self._wait, making)
 
     def _wait(self, making: ThreadPoolExecutor) -> None:
-        making.shutdown()  # what is not wanted when it is made is ended by then, which is waited for below
-        for thread in list(self._ending):
-            thread.join()
+        making.shutdown()
+        for child in list(self._left):
+            child.hang_up()
+        until = time.monotonic() + END_S + ANSWER_S
+        while self._left and time.monotonic() < until:
+            time.sleep(0.005)
 
 
 def _end_unwanted(made: Future[ContainerChild]) -> None:
@@ -170,13 +173,13 @@ def _end_unwanted(made: Future[ContainerChild]) -> None:
 class ContainerChild:
     """A container with one guest; satisfies `Guest`."""
 
-    def __init__(self, image: str, memory: int, corpus_fd: int | None, ending: set[threading.Thread]) -> None:
-        """Start it, over a copy of the corpus. `memory`: bytes of the REPL; `ending`: the threads that see to it that
-        containers are gone. Raises `SandboxError`."""
+    def __init__(self, image: str, memory: int, corpus_fd: int | None, left: set[ContainerChild]) -> None:
+        """Start it, over a copy of the corpus. `memory`: bytes of the REPL; `left`: it is in there until it is gone.
+        Raises `SandboxError`."""
         self._engine = ready_engine(image)
         self._name = f"rlm-{secrets.token_hex(8)}"
         self._ring = bytearray()
-        self._ending = ending
+        self._left = left
         try:
             self._folder = tempfile.mkdtemp(prefix="rlm-")
             with ExitStack() as undo:
@@ -203,6 +206,7 @@ class ContainerChild:
             raise _unstarted(problem) from None
         inner.close()
         os.set_blocking(self.pipe, False)
+        left.add(self)
 
     def _command(self, image: str, memory: int, mounted: Path, corpus: bool) -> list[str]:
         limit = str(memory + OVERHEAD)
@@ -245,6 +249,11 @@ class ContainerChild:
     def over(self) -> bool:
         return self.process.poll() is not None
 
+    def hang_up(self) -> None:
+        """End the container, from whatever thread; who waits for its frames sees their end."""
+        with suppress(OSError):
+            self._wire.shutdown(socket.SHUT_RDWR)
+
     def end(self) -> str:
         """Hang up, which ends the container; see to it in a thread, as an engine takes its time to clean up.
 
@@ -261,9 +270,7 @@ class ContainerChild:
         if hung_up and self._gone(pipe, 1.0):
             self._close(pipe)
         else:
-            seeing = threading.Thread(target=self._see_to_it, args=(pipe,))
-            self._ending.add(seeing)
-            seeing.start()
+            threading.Thread(target=self._see_to_it, args=(pipe,)).start()
         return self._how()
 
     def said(self) -> str:
@@ -285,15 +292,12 @@ class ContainerChild:
             return True
 
     def _see_to_it(self, pipe: int) -> None:
-        try:
-            if not self._gone(pipe, END_S):
-                self.process.kill()
-                _asked(self._engine.program, "rm", "--force", self._name)
-                self.process.wait()
-            self._close(pipe)
-            self.ready()  # again: without a free descriptor it could not
-        finally:
-            self._ending.discard(threading.current_thread())
+        if not self._gone(pipe, END_S):
+            self.process.kill()
+            _asked(self._engine.program, "rm", "--force", self._name)
+            self.process.wait()
+        self.ready()  # again: without a free descriptor it could not
+        self._close(pipe)
 
     def _gone(self, pipe: int, seconds: float) -> bool:
         """Wait for the engine's client, taking what it still writes."""
@@ -323,6 +327,7 @@ class ContainerChild:
     def _close(self, pipe: int) -> None:
         self._wire.close()
         os.close(pipe)
+        self._left.discard(self)
 
 
 def fill(folder: Path, corpus_fd: int | None) -> Path:
