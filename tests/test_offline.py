@@ -125,7 +125,7 @@ def test_root_answers_over_many_documents() -> None:
     """As root it asks about the best passages only, once, and hands over their sentences with paths."""
     filler = [Document(f"{n}.txt", f"Nothing of note happened in year {n}.\n" * 200) for n in range(50)]
     documents = [*filler, Document("guide.md", GUIDE), Document('q"\\.txt', CONTRACT)]
-    handed, asked = as_root(prompts.turn(question_call("Who may terminate the agreement?"), ()), documents)
+    handed, asked = as_root(prompts.turn(question_call("Who may terminate the agreement?"), Trajectory()), documents)
     assert len(asked) == 1
     assert len(asked[0]) < 20_000
     value, quotes = handed[0]
@@ -146,7 +146,9 @@ def test_root_finds_one_line_among_many() -> None:
 @pytest.mark.parametrize("question", ['Who said "no"? \\ {x} """', "Who reigns in Spain's kingdom?"])
 def test_root_without_an_answer(question: str) -> None:
     """Questions of any shape make code that runs; without a match None is handed over and nobody is asked."""
-    handed, asked = as_root(prompts.turn(question_call(question), ()), [Document("x", "Something else entirely.")])
+    handed, asked = as_root(
+        prompts.turn(question_call(question), Trajectory()), [Document("x", "Something else entirely.")]
+    )
     assert (handed[0][0], asked) == (None, [])
 
 
@@ -154,9 +156,9 @@ def test_root_after_a_failed_subcall_and_at_the_landing() -> None:
     """When its sub-call failed, or none are allowed any more, it quotes the best lines itself."""
     call = question_call("Where was the pump built?")
     first = reply.read(answer(prompts.turn(call, Trajectory())))
-    failed = (Turn(first, Output(error="SubcallError: no")),)
+    failed = Trajectory((Turn(first, Output(error="SubcallError: no")),))
     stop = Refusal(StopReason.MAX_BUDGET, "the budget is spent")
-    for messages in (prompts.turn(call, failed), prompts.landing_code(call, (), stop)):
+    for messages in (prompts.turn(call, failed), prompts.landing_code(call, Trajectory(), stop)):
         handed, asked = as_root(messages, [Document("guide.md", GUIDE)])
         assert asked == []
         assert "The pump was built in Leeds." in handed[0][0]
