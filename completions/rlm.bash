@@ -16,7 +16,7 @@ _rlm() {
     done
     COMPREPLY=()
     if [[ -z $command ]]; then
-        COMPREPLY=($(compgen -W 'ask show runs doctor config completion -h --help --version' -- "$cur"))
+        COMPREPLY=($(compgen -W 'ask show runs doctor config completion help -h --help --version' -- "$cur"))
         return
     fi
     case $prev in
@@ -39,7 +39,7 @@ _rlm() {
         -j|--jobs) return ;;
         --on-limit) COMPREPLY=($(compgen -W 'answer fail' -- "$cur")); return ;;
         --run) return ;;
-        --sandbox) COMPREPLY=($(compgen -W 'auto process soft none' -- "$cur")); return ;;
+        --sandbox) COMPREPLY=($(compgen -W 'auto process container soft none' -- "$cur")); return ;;
         --config) compopt -o filenames 2>/dev/null; local IFS=$'\n'; COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -o|--output) compopt -o filenames 2>/dev/null; local IFS=$'\n'; COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --schema) return ;;
@@ -54,11 +54,13 @@ _rlm() {
         doctor) flags='--config -h --help' ;;
         config) flags='--config -h --help' ;;
         completion) flags='-h --help' ;;
+        help) flags='-h --help' ;;
         *) return ;;
     esac
     case $command in
         config) words='origins path' ;;
         completion) words='bash zsh fish' ;;
+        help) words='environment exit-codes output sandbox config repl' ;;
     esac
     if [[ $cur == -* ]]; then
         COMPREPLY=($(compgen -W "$flags" -- "$cur"))

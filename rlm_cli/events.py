@@ -13,18 +13,19 @@ from typing import Any, ClassVar
 
 from .corpus import Document
 from .ledger import Usage
+from .result import Confined, RunLimits
 
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The run is going to spend. `models`: root, sub; `sandbox`: name, level; `limits` as in the result."""
+    """The run is going to spend. `models`: root, sub; `sandbox`: name, level, proved; `limits` as in the result."""
 
     type: ClassVar[str] = "run.started"
     question: str
     sources: tuple[str, ...]
     models: dict[str, str | None]
-    limits: dict[str, Any]
-    sandbox: dict[str, str | None]
+    limits: RunLimits
+    sandbox: Confined
     version: str
     settings: dict[str, dict[str, Any]]
     """Name → {"value", "origin"}."""

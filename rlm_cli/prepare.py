@@ -305,4 +305,5 @@ def open_sandbox(job: Job, tools: Tools | None = None) -> sandbox.Sandbox:
         repl_memory=s.repl_memory,
         context_memory=s.context_memory,
         tools=() if tools is None else tools.tools,
+        image=s.container_image,
     )

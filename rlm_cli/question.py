@@ -12,7 +12,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,29 @@ from .events import CitationChecked, DocumentsRead, NoticeGiven, RunFinished, Ru
 from .fold import Standing
 from .ledger import StopReason
 from .prepare import Documents, Job, Models
-from .result import Answer, Citation, ErrorReport, Located, ModelUsage, Notice, Result, Status, answer_text, exit_code
+from .result import (
+    Answer,
+    Citation,
+    Compared,
+    Confined,
+    Coverage,
+    ErrorReport,
+    Located,
+    ModelUsage,
+    Notice,
+    Result,
+    RunLimits,
+    Status,
+    Subcalls,
+    answer_text,
+    exit_code,
+)
 from .run import Run
-from .sandbox import Sandbox
+from .sandbox import KERNEL_ENFORCED, Proof, Sandbox
 from .settings import shown_options
 from .stream import Reader, Stream
 from .tools import Tools
 
-KERNEL_ENFORCED = ("linux-strict", "macos-seatbelt")
 LOCATING_S = 30.0
 """For looking up all quotes of an answer; one takes milliseconds as a rule."""
 CLOSING_S = 2.0
@@ -77,7 +92,7 @@ class _Question:
         self.documents: Documents | None = None
         self.sandbox: Sandbox | None = None
         self.tools: Tools | None = None
-        self.level: str | None = None
+        self.proof: Proof | None = None
         self.run: Run | None = None
 
     async def result(self) -> Result:
@@ -135,7 +150,7 @@ class _Question:
             functions = self.tools.tools if self.tools is not None else ()
             call = contexts.root_call(self.job, self.models, self.documents, first, turns, functions)
             self.sandbox = prepare.open_sandbox(self.job, self.tools)
-            self.level = await self.sandbox.prove()
+            self.proof = await self.sandbox.prove()
         self._begin()
         self._keep()
         self.run = Run(
@@ -249,8 +264,8 @@ class _Question:
         if self.job.settings.mode == "auto" and self.mode == "direct":
             size = f"about {self.documents.tokens:,} tokens"
             found.append(NoticeGiven("direct_mode", f"the text is short ({size}): one call with all of it"))
-        if self.level is not None and self.level not in KERNEL_ENFORCED:
-            told = f"sandbox {self.level}: code of the model runs without the kernel's walls"
+        if self.proof is not None and self.proof.level not in KERNEL_ENFORCED:
+            told = f"sandbox {self.proof.level}: code of the model runs without the kernel's walls"
             found.append(NoticeGiven("sandbox_weak", told))
         if self.tools is not None:
             told = f"tools run outside the sandbox, with your rights: {self.tools.listed()}"
@@ -314,7 +329,7 @@ class _Question:
             citations=[replace(c, quote=hidden(c.quote)) for c in ending.citations] if answer else [],
             coverage=self._coverage(),
             mode=self.mode,
-            samples=asdict(self.stream.state.samples) if self.stream.state.samples else None,
+            samples=self._samples(),
             usage=ModelUsage(
                 calls=totals.calls,
                 input_tokens=totals.usage.input_tokens,
@@ -356,7 +371,7 @@ class _Question:
     def _trace(self) -> str | None:
         return str(self.folder / trace.TRACE) if self.folder else None
 
-    def _coverage(self) -> dict[str, Any] | None:
+    def _coverage(self) -> Coverage | None:
         if self.documents is None:
             return None
         corpus, manifest = self.documents.corpus, self.documents.manifest
@@ -373,21 +388,40 @@ class _Question:
             "truncated_calls": self.stream.state.totals.cut,
         }
 
-    def _subcalls(self) -> dict[str, int]:
+    def _samples(self) -> Compared | None:
+        compared = self.stream.state.samples
+        if compared is None:
+            return None
+        return {
+            "asked": compared.asked,
+            "answered": compared.answered,
+            "agreeing": compared.agreeing,
+            "groups": [list(group) for group in compared.groups],
+            "chosen": compared.chosen,
+        }
+
+    def _subcalls(self) -> Subcalls:
         below = [
             call for call in self.stream.state.calls.values() if call.kind in ("llm", "rlm") and call.ended is not None
         ]
         failed = sum(call.standing is Standing.FAILED for call in below)
         return {"ok": len(below) - failed, "failed": failed, "retried": sum(call.retries for call in below)}
 
-    def _limits(self) -> dict[str, Any]:
+    def _limits(self) -> RunLimits:
         limits = self.job.limits
-        names = ("max_budget", "max_tokens", "max_depth", "max_iterations", "max_subcalls", "timeout_s")
-        return {name: getattr(limits, name) for name in names}
+        return {
+            "max_budget": limits.max_budget,
+            "max_tokens": limits.max_tokens,
+            "max_depth": limits.max_depth,
+            "max_iterations": limits.max_iterations,
+            "max_subcalls": limits.max_subcalls,
+            "timeout_s": limits.timeout_s,
+        }
 
-    def _sandbox(self) -> dict[str, str | None]:
+    def _sandbox(self) -> Confined:
         name = self.job.settings.sandbox if self.sandbox is None else self.sandbox.name
-        return {"name": name, "level": self.level}
+        proof = self.proof
+        return Confined(name=name, level=proof.level if proof else None, proved=list(proof.refused) if proof else [])
 
     def _settings(self) -> dict[str, dict[str, Any]]:
         """Every setting with its origin. `keys` and `models` say where keys are and stay out, as do options that may

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypedDict
 
 from .errors import RlmError
 from .ledger import StopReason
@@ -113,6 +113,78 @@ class ModelUsage:
     cost_usd: float | None = 0.0
 
 
+class Skip(TypedDict):
+    """A file that was meant to be read and could not be."""
+
+    path: str
+    reason: str
+
+
+class Files(TypedDict):
+    """Counts of documents. `excluded`: by rule; `total`: read and skipped."""
+
+    total: int
+    read: int
+    seen_by_model: int
+    excluded: dict[str, int]
+    skipped: list[Skip]
+
+
+class Lines(TypedDict):
+    total: int
+    seen_by_model: int
+
+
+class Coverage(TypedDict):
+    """How much of the documents models were shown."""
+
+    files: Files
+    lines: Lines
+    truncated_calls: int
+
+
+class Subcalls(TypedDict):
+    ok: int
+    failed: int
+    retried: int
+
+
+class Compared(TypedDict):
+    """How independent trajectories compare, as in `events.SamplesCompared`."""
+
+    asked: int
+    answered: int
+    agreeing: int
+    groups: list[list[str]]
+    chosen: str
+
+
+class RunLimits(TypedDict, total=False):
+    """None = no such limit; money in USD, time in seconds. Empty after an error that came before they were known."""
+
+    max_budget: float | None
+    max_tokens: int | None
+    max_depth: int
+    max_iterations: int
+    max_subcalls: int
+    timeout_s: float | None
+
+
+class RunModels(TypedDict):
+    """Names, None where none was chosen yet."""
+
+    root: str | None
+    sub: str | None
+
+
+class Confined(TypedDict):
+    """The sandbox. `proved`: what was tried in it before any code of a model ran, and was refused."""
+
+    name: str | None
+    level: str | None
+    proved: list[str]
+
+
 @dataclass(slots=True)
 class Result:
     """One run, whole. Field by field the JSON object of `surface.md`."""
@@ -124,19 +196,19 @@ class Result:
     answer: Any = None
     found: bool | None = None
     citations: list[Citation] = field(default_factory=list)
-    coverage: dict[str, Any] | None = None
+    coverage: Coverage | None = None
     mode: str = "auto"
-    samples: dict[str, Any] | None = None
-    """How independent trajectories compare (`events.SamplesCompared`), None where there was one."""
+    samples: Compared | None = None
+    """None where there was one trajectory."""
     usage: ModelUsage = field(default_factory=ModelUsage)
     cost_known: bool = True
     cost_estimated_usd: float = 0.0
     """The part of `usage.cost_usd` that is a ceiling and no bill: of requests that were cut short."""
     by_model: dict[str, ModelUsage] = field(default_factory=dict)
-    subcalls: dict[str, int] = field(default_factory=lambda: {"ok": 0, "failed": 0, "retried": 0})
-    limits: dict[str, Any] = field(default_factory=dict)
-    models: dict[str, str | None] = field(default_factory=lambda: {"root": None, "sub": None})
-    sandbox: dict[str, str | None] = field(default_factory=lambda: {"name": None, "level": None})
+    subcalls: Subcalls = field(default_factory=lambda: Subcalls(ok=0, failed=0, retried=0))
+    limits: RunLimits = field(default_factory=lambda: RunLimits())
+    models: RunModels = field(default_factory=lambda: RunModels(root=None, sub=None))
+    sandbox: Confined = field(default_factory=lambda: Confined(name=None, level=None, proved=[]))
     run: str | None = None
     trace: str | None = None
     started: str = ""

@@ -117,8 +117,8 @@ class Settings:
     """Go on from the last run with a new question: its documents, its variables, what was said."""
     run: str | None = setting(None, "text", "--run", metavar="RUN", group="Run", configurable=False)
     """With --continue: go on from RUN, the start of an id in rlm runs."""
-    sandbox: str = setting("auto", "choice", "--sandbox", choices=("auto", "process", "soft", "none"), metavar="NAME", group="Run")
-    """Where the model's code runs: process is enforced by the kernel; soft and none are not and must be asked for. auto is process."""
+    sandbox: str = setting("auto", "choice", "--sandbox", choices=("auto", "process", "container", "soft", "none"), metavar="NAME", group="Run")
+    """Where the model's code runs: process and container are enforced by the kernel; soft and none are not and must be asked for. auto is process."""
     no_save: bool = setting(False, "flag", "--no-save", group="Run")
     """Keep nothing of the run on disk: no trace, no result."""
 
@@ -161,6 +161,8 @@ class Settings:
     """Seconds for one call of a function of --tool; its process is ended then, and a fresh one started for the next."""
     repl_memory: int = setting(1 << 30, "size", project="lower", minimum=64 << 20)
     """Memory of one REPL beside the corpus."""
+    container_image: str = setting("docker.io/library/python:3.11-slim", "text")
+    """Image for --sandbox container: any with Python 3.11 or newer. It is never pulled unasked."""
     context_memory: int = setting(256 << 20, "size", minimum=0)
     """Up to this size `context` is a plain str in the REPL, above it a lazy text."""
     direct_below: int = setting(12_000, "int", minimum=0)

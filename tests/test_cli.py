@@ -70,7 +70,8 @@ def test_version_does_not_need_typer(tmp_path: Path) -> None:
         (["ask", "--bogus", "q"], "rlm ask -h"),
         (["runs", "x"], "rlm runs -h"),
         (["completion", "tcsh"], "rlm completion bash"),
-        (["help"], "rlm -h"),
+        (["help", "exit-code"], "rlm help exit-codes"),
+        (["help", "ask"], "rlm ask -h"),
         (["ask", "-n", "--json", "q", "d.txt"], "leave one"),
         (["ask", "-f", "-"], "rlm ask"),
         (["ask", "--trace", "-", "q", "d.txt"], "--jsonl"),
@@ -111,7 +112,7 @@ def test_an_early_error_is_an_object_with_json(rlm: Rlm) -> None:
 def test_configuration_errors_exit_3(rlm: Rlm) -> None:
     """A wrong variable or file is configuration, not usage."""
     assert rlm("ask", "q", "d.txt", env={"RLM_JOBS": "many"}).code == 3
-    assert rlm("ask", "--sandbox", "container", "q", "d.txt").code == 3
+    assert rlm("ask", "--sandbox", "jail", "q", "d.txt").code == 3
     (rlm.home / "rlm.toml").write_text("sandbox = 'none'\n", encoding="utf-8")
     ran = rlm("ask", "q", "d.txt")
     assert ran.code == 3

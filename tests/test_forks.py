@@ -116,7 +116,7 @@ def test_two_hundred_children_in_a_run(corpus: Corpus) -> None:
                 output = await repl.execute(f"mine = {number}\nprint(len(docs), docs[0].path, context[:20])")
                 assert output.stdout == f"1 {document.path} {corpus.text(document.start, document.start + 20)}\n"
                 await repl.close()
-            assert descriptors() == opened_before
+            assert descriptors() <= opened_before  # other tests may leave some, which are closed meanwhile
             assert len(guests()) == 1
         finally:
             await place.close()
@@ -360,7 +360,7 @@ def test_contexts_of_any_size_reach_a_child(corpus: Corpus) -> None:
             assert given.texts[1] == "short\n"
             assert given.texts[2] == given.texts[3] == given.texts[4] == big
             assert given.texts[5].count("ä long") == big[:9_000_000].count("ä long")
-            assert descriptors() == opened_before
+            assert descriptors() <= opened_before  # other tests may leave some, which are closed meanwhile
         finally:
             await place.close()
 

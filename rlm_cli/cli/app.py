@@ -200,8 +200,6 @@ def _no_such_command(args: list[str]) -> UsageError:
         )
     if asked:
         return UsageError("a command is wanted before the question", hint=line(["ask", *args]))
-    if word == "help":
-        return UsageError("there is no command 'help'", hint="rlm -h, or rlm ask --help")
     if _exists(word):
         return UsageError(
             f"there is no command {word!r}, but a file or folder", hint=f'rlm ask "QUESTION" {shlex.quote(word)}'

@@ -206,15 +206,15 @@ def _plan(job: Job, view: View, for_real: str) -> int:
             if tools is not None:
                 tools.close()
         mode = prepare.choose_mode(job, documents, models.root)
-        level = ""
-        if mode == "rlm":
-            contexts.root_call(job, models, documents, tools=tools.tools if tools is not None else ())
-            sandbox = prepare.open_sandbox(job, tools)
-            try:
-                level = f"{sandbox.name} ({sandbox.level})"
-            finally:
-                await sandbox.close()
-        return plan_text(job, models, documents, mode, level, for_real, tools)
+        if mode != "rlm":
+            return plan_text(job, models, documents, mode, None, for_real)
+        contexts.root_call(job, models, documents, tools=tools.tools if tools is not None else ())
+        sandbox = prepare.open_sandbox(job, tools)
+        try:
+            await sandbox.prove()
+            return plan_text(job, models, documents, mode, sandbox, for_real, tools)
+        finally:
+            await sandbox.close()
 
     text = asyncio.run(main())
     view.close()

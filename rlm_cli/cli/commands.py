@@ -14,6 +14,15 @@ from ..settings import Settings, Spelling, helps, spelling_of
 SUMMARY = "Ask questions of documents too long for any model's window."
 GROUPS = ("Input", "Models", "Strategy", "Limits", "Run", "Answer", "Display")
 SHELLS = ("bash", "zsh", "fish")
+TOPICS = (
+    ("environment", "every variable that is read"),
+    ("exit-codes", "what the exit code says"),
+    ("output", "the JSON Schema of --json"),
+    ("sandbox", "where code runs: the levels, what is promised and what is not"),
+    ("config", "files, and who may set what"),
+    ("repl", "what a model finds in the Python session"),
+)
+"""Of `rlm help`: name, what it explains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +141,15 @@ def commands() -> tuple[Command, ...]:
             "setup:completion",
             words=SHELLS,
             word_helps=("for ~/.bashrc", "for ~/.zshrc", "for config.fish"),
+            at_most=1,
+        ),
+        Command(
+            "help",
+            "[TOPIC]",
+            "Explain a topic; without one, list them.",
+            "topics:help_",
+            words=tuple(topic for topic, _ in TOPICS),
+            word_helps=tuple(text for _, text in TOPICS),
             at_most=1,
         ),
     )

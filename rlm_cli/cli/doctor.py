@@ -54,6 +54,7 @@ def findings(config_file: str | None) -> Iterator[Finding]:
         ("keys", _keys),
         ("model", _model),
         ("sandbox", _sandbox),
+        ("container", _container),
         ("readers", _readers),
         ("state", _state),
         ("terminal", _terminal),
@@ -109,18 +110,34 @@ def _sandbox(settings: Settings) -> Iterator[Finding]:
     import asyncio
 
     from .. import prepare
+    from ..sandbox import KERNEL_ENFORCED
 
     sandbox = prepare.open_sandbox(prepare.Job("", (), settings, {}))
     try:
-        level = sandbox.level
+        proof = sandbox.proof
     finally:
         asyncio.run(sandbox.close())
-    enforced = level not in ("soft", "none")
-    yield Finding(
-        "ok" if enforced else "note",
-        "sandbox",
-        f"{settings.sandbox}: {level}" + ("" if enforced else ", not enforced by the kernel"),
-    )
+    enforced = proof.level in KERNEL_ENFORCED
+    told = f"; code cannot {', '.join(proof.refused)}" if enforced else ", not enforced by the kernel"
+    yield Finding("ok" if enforced else "note", "sandbox", f"{settings.sandbox}: {proof.level}{told}")
+
+
+def _container(settings: Settings) -> Iterator[Finding]:
+    """What `--sandbox container` would find; an engine is asked, nothing is started or pulled."""
+    from ..sandbox.container import find_engine
+
+    needed: Literal["note", "fix"] = "fix" if settings.sandbox == "container" else "note"
+    image = settings.container_image
+    try:
+        engine = find_engine()
+    except RlmError as error:
+        yield Finding(needed, "container", _told(error))
+        return
+    told = f"{engine.name} {engine.version}{', rootless' if engine.rootless else ''}"
+    if engine.has(image):
+        yield Finding("ok", "container", f"{told}, {image} is there")
+    else:
+        yield Finding(needed, "container", f"{told}, {image} is not there · try: {engine.name} pull {image}")
 
 
 def _readers(settings: Settings) -> Iterator[Finding]:

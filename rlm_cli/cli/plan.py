@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from ..prepare import Documents, Job, Models
 from ..prompts import goes_on
+from ..sandbox import KERNEL_ENFORCED, Sandbox
 from ..tools import Tools
 from ..views.figures import count, plural, usd
 from ..views.lines import listed
@@ -17,10 +18,16 @@ from ..views.safe import clean, one_line
 
 
 def plan_text(
-    job: Job, models: Models, documents: Documents, mode: str, level: str, for_real: str, tools: Tools | None = None
+    job: Job,
+    models: Models,
+    documents: Documents,
+    mode: str,
+    sandbox: Sandbox | None,
+    for_real: str,
+    tools: Tools | None = None,
 ) -> str:
-    """The plan, some lines; ends in a newline. `level`: the sandbox and what it proved, where there is one;
-    `for_real`: the line that asks."""
+    """The plan, some lines; ends in a newline. `sandbox`: where code will run, if any will; `for_real`: the line that
+    asks. Raises `SandboxError`."""
     lines = [*_listed(job, documents), _size(documents)]
     lines += [f"skipped  {one_line(s.path)}: {one_line(s.reason)}" for s in documents.manifest.skipped]
     lines += [
@@ -28,7 +35,7 @@ def plan_text(
     ]
     if job.earlier is not None:
         lines += [goes_on(job.earlier.run, len(job.earlier.cells)), *documents.manifest.notices]
-    lines.append(_setup(job, models, mode, level))
+    lines += _setup(job, models, mode, sandbox)
     if tools is not None:
         lines.append(f"tools  {one_line(tools.listed(), 2_000)}: outside the sandbox, with your rights")
     endpoints = dict.fromkeys(m.endpoint for m in models.all if m.endpoint)
@@ -55,9 +62,17 @@ def _size(documents: Documents) -> str:
     return " · ".join(parts)
 
 
-def _setup(job: Job, models: Models, mode: str, level: str) -> str:
-    how = "one call with the whole text" if mode == "direct" else f"depth {job.settings.max_depth}   sandbox {level}"
-    return f"root {models.root.name}   sub {models.sub.name}   {how}"
+def _setup(job: Job, models: Models, mode: str, sandbox: Sandbox | None) -> Iterator[str]:
+    which = f"root {models.root.name}   sub {models.sub.name}   "
+    if sandbox is None:
+        yield which + "one call with the whole text"
+        return
+    proof = sandbox.proof
+    yield which + f"depth {job.settings.max_depth}   sandbox {sandbox.name} ({proof.level})"
+    if proof.level not in KERNEL_ENFORCED:
+        yield "code of the model runs with your rights: the kernel does not enforce this sandbox"
+    else:
+        yield "code cannot  " + " · ".join(proof.refused)
 
 
 def _cost(job: Job, models: Models) -> str:

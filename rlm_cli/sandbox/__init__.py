@@ -1,9 +1,10 @@
 """The place where a model's code runs: one protocol, and the table of names.
 
 On this side host.py (a REPL) → session.py (one guest and its frames), replay.py (what it is rebuilt from) → child.py
-(its process), messages.py (what it may say), longtexts.py, wire.py. On the other guest.py → zygote.py (forks),
-harden.py, link.py, late.py, repl.py, printed.py, values.py, subcalls.py, outside.py, which run there and are
-standard-library-only.
+(a process) or container.py (in Docker or Podman), messages.py (what it may say), longtexts.py, wire.py. On the other
+guest.py → zygote.py (forks), harden.py (Linux) or seatbelt.py (macOS), link.py, late.py, repl.py, printed.py,
+values.py, hints.py, subcalls.py, outside.py, which run there and are standard-library-only; so is inside.py, process 1
+of a container. Both sides share `wire.py`, `weight.py` and `library.py`.
 """
 
 from __future__ import annotations
@@ -58,11 +59,26 @@ Ask = Callable[[Query], Awaitable[Sequence[str | Failed]]]
 """Answers a query, results in order. Runs on the host's event loop; several may be in progress at once."""
 
 
+KERNEL_ENFORCED = ("linux-strict", "macos-seatbelt", "container")
+"""Levels that do not rest on the code's good will. `container`: its own walls hold, those within it do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a child showed after its lockdown and before any model code.
+
+    `level`: linux-strict, macos-seatbelt, container, soft or none. `refused`: what it tried and could not do.
+    """
+
+    level: str
+    refused: tuple[str, ...]
+
+
 class Repl(Protocol):
     """A Python session whose variables live from cell to cell."""
 
     level: str
-    """What the self-test proved: linux-strict, macos-seatbelt, soft or none."""
+    """What the self-test proved, see `Proof`."""
 
     async def execute(self, code: str, *, subcalls: bool = True, timeout_s: float | None = None) -> Output:
         """Run one cell. Errors of the code come back in the output; a dead or stuck session is replaced and
@@ -77,13 +93,17 @@ class Sandbox(Protocol):
     name: str
 
     @property
-    def level(self) -> str:
+    def proof(self) -> Proof:
         """What is proved of it; raises `SandboxError` below what its name promises. May block while it is found out."""
         ...
 
-    async def prove(self) -> str:
-        """`level`, found out without blocking the event loop. Processes are started by this very thread: the kernel
-        takes who started a process, by thread, for its parent."""
+    async def prove(self) -> Proof:
+        """`proof`, found out without blocking the event loop."""
+        ...
+
+    @property
+    def level(self) -> str:
+        """The proof's level; raises as `proof` does."""
         ...
 
     async def open(self, corpus: Corpus, spans: Sequence[Span] | None, ask: Ask) -> Repl:
@@ -95,7 +115,7 @@ class Sandbox(Protocol):
         ...
 
 
-LOCKDOWNS = {"auto": "kernel", "process": "kernel", "soft": "audit", "none": "none"}
+LOCKDOWNS = {"auto": "kernel", "process": "kernel", "container": "kernel", "soft": "audit", "none": "none"}
 """Name of a sandbox → how its child process is confined. All are `ProcessSandbox`; `auto` is `process`."""
 
 
@@ -108,10 +128,16 @@ OWN_NAMES = frozenset(
 
 
 def open_sandbox(
-    name: str, *, cell_timeout_s: float, repl_memory: int, context_memory: int, tools: Sequence[Tool] = ()
+    name: str,
+    *,
+    cell_timeout_s: float,
+    repl_memory: int,
+    context_memory: int,
+    tools: Sequence[Tool] = (),
+    image: str = "",
 ) -> Sandbox:
     """The sandbox of that name; starts nothing yet. Time in seconds, sizes in bytes. `tools`: the user's functions, to
-    be called from the REPL by name.
+    be called from the REPL by name; `image`: of a container.
 
     Raises `ConfigError` for a name that is not in the table.
     """
@@ -120,5 +146,8 @@ def open_sandbox(
 
     if name not in LOCKDOWNS:
         raise ConfigError(f"no sandbox is called {name!r}", hint=f"one of {', '.join(LOCKDOWNS)}")
-    confinement = Confinement(LOCKDOWNS[name], cell_timeout_s, repl_memory, context_memory, tuple(tools))
+    if name == "container" and not image:
+        raise ConfigError("no image for the container", hint='container_image = "docker.io/library/python:3.11-slim"')
+    inside = image if name == "container" else ""
+    confinement = Confinement(LOCKDOWNS[name], cell_timeout_s, repl_memory, context_memory, tuple(tools), inside)
     return ProcessSandbox("process" if name == "auto" else name, confinement)

@@ -16,7 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from ..call import Tool
 from ..errors import SandboxError
-from . import Span, wire
+from . import Proof, Span, wire
 from .messages import read_ready
 from .zygote import BARE, INTERRUPT, KILL, STATUS, UNFORKED, WITH_CORPUS
 
@@ -70,6 +70,8 @@ class Confinement:
     context_memory: int = 256 << 20
     tools: tuple[Tool, ...] = ()
     """The user's functions, which a session may ask the host to call."""
+    image: str = ""
+    """Of the container each guest is started in; empty = an ordinary process."""
 
     @property
     def cpu_s(self) -> int:
@@ -89,8 +91,12 @@ class Guest(Protocol):
         """Take what is in the pipe. False at its end."""
         ...
 
-    def interrupt(self) -> None:
-        """As Ctrl-C would; nothing if it has ended."""
+    def ready(self) -> None:
+        """It has said that it is: what was only needed for its start can go."""
+        ...
+
+    def interrupt(self, write: Callable[[bytes], None]) -> None:
+        """As Ctrl-C would; nothing if it has ended. `write` puts bytes on the wire between frames, if need be."""
         ...
 
     def over(self) -> bool:
@@ -98,8 +104,8 @@ class Guest(Protocol):
         ...
 
     def end(self) -> str:
-        """Kill it and everything it started, reap it, close everything. Blocks, for milliseconds as a rule. Returns how
-        it had ended, in a few words; the same again."""
+        """Kill it and everything it started, reap it, close everything. Blocks, for milliseconds as a rule; what takes
+        longer is done when the starter is closed. Returns how it had ended, in a few words; the same again."""
         ...
 
     def said(self) -> str:
@@ -111,11 +117,15 @@ class Starter(Protocol):
     """Starts guests: one each kind of place."""
 
     def start(self, corpus_fd: int | None) -> Guest:
-        """A guest over the corpus in a descriptor, which stays the caller's. Raises `SandboxError`."""
+        """A guest over the corpus in a descriptor, which stays the caller's. May block. Raises `SandboxError`."""
         ...
 
-    def close(self) -> None:
-        """End what is left, now; nothing happens the second time."""
+    async def begin(self, corpus_fd: int | None) -> Guest:
+        """`start` without blocking the event loop; if it is cancelled there is no guest, when all is closed."""
+        ...
+
+    async def close(self) -> None:
+        """End what is left, and wait until it is gone; nothing happens the second time."""
         ...
 
 
@@ -143,8 +153,15 @@ class Zygote:
             ours.pop_all()
         return Child(self, wire_end, reins, pipe)
 
-    def close(self) -> None:
-        """End it, and with it whatever was forked from it and lives."""
+    async def begin(self, corpus_fd: int | None) -> Child:
+        """`start`, which takes milliseconds, in this very thread: requests come one after the other."""
+        return self.start(corpus_fd)
+
+    async def close(self) -> None:
+        """End the process, and with it whatever was forked from it and lives."""
+        self._end()
+
+    def _end(self) -> None:
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -156,7 +173,7 @@ class Zygote:
                 self._process.wait()
             assert self._process.stderr is not None
             with self._process.stderr as stderr:
-                self._last_words = _last_line(stderr.read())
+                self._last_words = last_line(stderr.read())
             self._process = None
 
     def said(self) -> str:
@@ -164,7 +181,7 @@ class Zygote:
         if self._process is not None:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.2)
-                self.close()
+                self._end()
         return self._last_words
 
     def _request(self, kind: bytes, fds: list[int]) -> None:
@@ -173,14 +190,15 @@ class Zygote:
             try:
                 socket.send_fds(control, [kind], fds)
                 return
-            except ConnectionError:  # somebody killed it: a new one
-                self.close()
+            except ConnectionError as problem:  # somebody killed it: a new one
+                self._end()
                 if attempt == 2:
-                    raise
+                    why = self._last_words or str(problem)
+                    raise SandboxError("the REPL's process did not get ready", why=why) from None
 
     def _running(self) -> socket.socket:
         if self._process is not None and self._process.poll() is not None:
-            self.close()
+            self._end()
         if self._control is None:
             host, guest = socket.socketpair()
             program = str(Path(__file__).with_name("guest.py"))
@@ -230,7 +248,10 @@ class Child:
         del self._ring[:-RING]
         return bool(data)
 
-    def interrupt(self) -> None:
+    def ready(self) -> None:
+        pass
+
+    def interrupt(self, write: Callable[[bytes], None]) -> None:
         with suppress(OSError):
             self._reins.send(INTERRUPT)
 
@@ -255,7 +276,7 @@ class Child:
         return self._how()
 
     def said(self) -> str:
-        return _last_line(bytes(self._ring)) or (self._zygote.said() if self._ended == b"" else "")
+        return last_line(bytes(self._ring)) or (self._zygote.said() if self._ended == b"" else "")
 
     def _listen(self) -> bytes:
         try:
@@ -269,13 +290,18 @@ class Child:
         what, code = STATUS.unpack(self._ended)
         if what == UNFORKED:
             return f"it could not be forked ({os.strerror(code)})"
-        if code < 0:
-            return _SIGNALS.get(code, f"it was ended by signal {-code}")
-        ends = {3: "its memory was full", 4: "a cell had left it unable to run another"}
-        return ends.get(code, f"it ended itself (exit code {code})")
+        return how_ended(code)
 
 
-def _last_line(data: bytes) -> str:
+def how_ended(code: int) -> str:
+    """The end of a guest in a few words, of its exit code (negative: the number of a signal)."""
+    if code < 0:
+        return _SIGNALS.get(code, f"it was ended by signal {-code}")
+    ends = {3: "its memory was full", 4: "a cell had left it unable to run another"}
+    return ends.get(code, f"it ended itself (exit code {code})")
+
+
+def last_line(data: bytes) -> str:
     lines = data.decode("utf-8", "replace").strip().splitlines()
     return "".join(char for char in lines[-1] if char.isprintable())[:200] if lines else ""
 
@@ -305,26 +331,32 @@ def opening(confinement: Confinement, spans: Sequence[Span] | None) -> bytes:
     return wire.encode("open", fields)
 
 
-def proved(confinement: Confinement, frame: wire.Frame) -> str:
-    """The level a child has proved by its first frame. Raises `SandboxError` below what was asked for."""
+def proved(confinement: Confinement, frame: wire.Frame) -> Proof:
+    """What a guest has proved by its first frame. Raises `SandboxError` below what was asked for."""
     if frame.kind != "ready":
         raise SandboxError("the REPL's process did not get ready", why=f"it sent a {frame.kind} frame")
     ready = read_ready(frame)
     if confinement.lockdown != "kernel":
-        return "soft" if confinement.lockdown == "audit" else "none"
-    if ready.tried and not ready.went_through and not any(m.startswith("rlimits") for m in ready.missing):
-        return "linux-strict"
+        return Proof("soft" if confinement.lockdown == "audit" else "none", ready.refused)
+    unlimited = any(wall.startswith("rlimits") for wall in ready.missing)
+    strict = bool(ready.refused) and not ready.went_through and not unlimited
+    if confinement.image:
+        from .inside import WALLS  # its process 1 has tried these, or there would be no guest
+
+        return Proof("linux-strict" if strict else "container", (*ready.refused, *WALLS))
+    if strict:
+        return Proof("macos-seatbelt" if sys.platform == "darwin" else "linux-strict", ready.refused)
     lacks = [*(f"code could {name}" for name in ready.went_through), *ready.missing]
     raise SandboxError(
         "this system cannot confine the REPL",
         why="; ".join(lacks) or "nothing was proved",
-        hint="if you accept code of a model running with your rights: --sandbox soft",
+        hint="--sandbox container, or --sandbox soft if you accept code of a model running with your rights",
     )
 
 
-def probe(guest: Guest, confinement: Confinement) -> str:
-    """Let a guest lock itself down and prove its level, and end it. Blocks for as long as that takes, 0.1 s for the
-    first. Raises `SandboxError`."""
+def probe(guest: Guest, confinement: Confinement) -> Proof:
+    """Let a guest lock itself down and prove it, and end it. Blocks for as long as that takes: 0.1 s for the first
+    process, about 1 s for a container. Raises `SandboxError`."""
     try:
         guest.socket.settimeout(START_S)
         guest.socket.sendall(opening(confinement, None))

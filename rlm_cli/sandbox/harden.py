@@ -1,5 +1,7 @@
 """How a process locks itself down on Linux, in pure ctypes: rlimits, no_new_privs, Landlock, seccomp.
 
+On macOS `seatbelt.py` raises the walls; the self-test is the same.
+
 Runs inside the child, in its only thread, before it sees model code. No dependency, no helper binary, no root and no
 user namespace: those are refused in default Docker and on stock Ubuntu 24.04, while a seccomp filter under
 `no_new_privs` may be installed by anybody.
@@ -25,9 +27,14 @@ import platform
 import resource
 import signal
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from . import seatbelt
+
+MACOS = sys.platform == "darwin"
 
 PLAIN = {
     # name: (x86-64, aarch64); None where the architecture does not have the call
@@ -139,7 +146,8 @@ def _check_body(checks: tuple[Check, ...]) -> list[tuple[int, int, int, int]]:
 
 def die_with(parent: int, number: int = signal.SIGKILL) -> None:
     """A signal for this process when the thread that started it ends; leaves at once if the parent is gone already."""
-    _libc().prctl(1, number, 0, 0, 0)  # PR_SET_PDEATHSIG
+    if not MACOS:
+        _libc().prctl(1, number, 0, 0, 0)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         os._exit(1)
 
@@ -149,6 +157,9 @@ def limit_resources(memory: int, cpu_s: int) -> None:
 
     RLIMIT_AS counts maps, so a limit of 1 GB under a map of 1 GB would refuse the next 8 MB.
     """
+    if MACOS:
+        seatbelt.limit_resources(cpu_s)
+        return
     with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123 (pathlib costs the child 3 ms)
         mapped = int(statm.read().split()[0]) * resource.getpagesize()
     limits = {
@@ -166,6 +177,8 @@ def limit_resources(memory: int, cpu_s: int) -> None:
 
 def lock_down() -> tuple[str, ...]:
     """Close every door, for good. Returns the walls that could not be raised, as `wall: why`; never raises."""
+    if MACOS:
+        return seatbelt.lock_down()
     libc = _libc()
     missing = []
     libc.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: nobody of the same user may look into the memory
@@ -229,7 +242,7 @@ def self_test(host: int) -> dict[str, bool]:
     """
     libc = _libc()
     tests: dict[str, Callable[[], int]] = {
-        "open a file": lambda: libc.open(b"/proc/self/status", os.O_RDONLY),
+        "open a file": lambda: libc.open(os.fsencode(sys.executable), os.O_RDONLY),
         "look at a file": lambda: libc.access(b"/", 0),
         "make a socket": lambda: libc.socket(2, 1, 0),
         "start a process": lambda: _fork(libc),

@@ -16,7 +16,7 @@ from functools import cached_property
 from ..call import Output
 from ..corpus import Corpus
 from ..errors import SandboxError
-from . import Ask, Span
+from . import Ask, Proof, Span
 from .child import ORPHANED, START_S, Confinement, Starter, Zygote, probe
 from .replay import Again, Rebuilt, Record, Recording
 from .session import Cell, Session, Stopped
@@ -37,7 +37,7 @@ class ProcessRepl:
         spans: Sequence[Span] | None,
         ask: Ask,
     ) -> None:
-        self.level = session.level
+        self.level = session.proof.level
         self._session = session
         self._place = (starter, how, corpus, spans)
         self._ask = ask
@@ -179,26 +179,31 @@ class ProcessSandbox:
     def __init__(self, name: str, confinement: Confinement) -> None:
         self.name = name
         self._confinement = confinement
-        self._starter: Starter = Zygote()
+        self._starter = _starter(confinement)
         self._repls: list[ProcessRepl] = []
 
     @cached_property
-    def level(self) -> str:
-        """See `Sandbox.level`. Blocks while a child that was started for it proves it, 0.1 s, which the first session
-        is spared then."""
+    def proof(self) -> Proof:
+        """See `Sandbox.proof`. Blocks while a guest that was started for it proves it: 0.1 s, which the first session
+        is spared then, or about 1 s for a container."""
         return probe(self._starter.start(None), self._confinement)
 
-    async def prove(self) -> str:
+    async def prove(self) -> Proof:
         """See `Sandbox.prove`."""
-        if "level" not in self.__dict__:
-            guest = self._starter.start(None)
-            self.__dict__["level"] = await asyncio.to_thread(probe, guest, self._confinement)
-        return self.level
+        if "proof" not in self.__dict__:
+            guest = await self._starter.begin(None)
+            self.__dict__["proof"] = await asyncio.to_thread(probe, guest, self._confinement)
+        return self.proof
+
+    @property
+    def level(self) -> str:
+        """See `Sandbox.level`."""
+        return self.proof.level
 
     async def open(self, corpus: Corpus, spans: Sequence[Span] | None, ask: Ask) -> ProcessRepl:
         """See `Sandbox.open`. Raises `SandboxError` when no child starts, or none as confined as was asked for."""
         session = await Session.start(self._starter, self._confinement, corpus, spans)
-        self.__dict__.setdefault("level", session.level)
+        self.__dict__.setdefault("proof", session.proof)
         repl = ProcessRepl(session, self._starter, self._confinement, corpus, spans, ask)
         self._repls = [*(other for other in self._repls if not other._closed), repl]
         return repl
@@ -207,4 +212,12 @@ class ProcessSandbox:
         for repl in self._repls:
             repl.end()
         self._repls.clear()
-        self._starter.close()
+        await self._starter.close()
+
+
+def _starter(confinement: Confinement) -> Starter:
+    if not confinement.image:
+        return Zygote()
+    from .container import Containers
+
+    return Containers(confinement.image, confinement.repl_memory)

@@ -7,8 +7,6 @@ but the types it checks here, looks up nothing by a name it did not check, and n
 from __future__ import annotations
 
 import re
-import sys
-import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from ..call import Handover
 from ..corpus import Corpus
 from ..result import Quote
 from . import Context, Query, Span, weight, wire
+from .library import source
 from .wire import MAX_PROMPTS, Frame, Violation
 
 MAX_PRINTED = 100_000
@@ -26,16 +25,16 @@ MAX_ARGUMENTS = 16 << 20
 """Bytes of the arguments of one call of a tool."""
 MAX_QUOTES = 10_000
 MAX_VARIABLES = 200
-_MODULE = re.compile(r"[A-Za-z_]\w{0,60}(\.\w{1,60}){0,6}", re.ASCII)
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]{0,30}(/[A-Za-z0-9_+\-]{1,30}){0,2}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What the self-test saw: attempts that went through, and walls that could not be raised (`wall: why`)."""
+    """What the self-test saw: attempts that were refused, attempts that went through, and walls that could not be
+    raised (`wall: why`)."""
 
+    refused: tuple[str, ...]
     went_through: tuple[str, ...]
-    tried: int
     missing: tuple[str, ...]
 
 
@@ -57,8 +56,9 @@ def read_ready(frame: Frame) -> Ready:
     refused, missing = frame.fields.get("refused"), frame.fields.get("missing")
     if not isinstance(refused, dict) or not isinstance(missing, list):
         raise Violation("a ready frame without its tests")
-    went_through = tuple(str(name) for name, ok in refused.items() if ok is not True)
-    return Ready(went_through, len(refused), tuple(str(item)[:200] for item in missing))
+    held = tuple(str(name) for name, ok in refused.items() if ok is True)
+    through = tuple(str(name) for name, ok in refused.items() if ok is not True)
+    return Ready(held, through, tuple(str(item)[:200] for item in missing))
 
 
 def count_prompts(frame: Frame) -> int:
@@ -169,18 +169,7 @@ def _pair(variable: Any) -> tuple[str, str]:
 
 def served_module(frame: Frame) -> tuple[bytes, bool] | None:
     """The source of a pure-Python module of the standard library and whether it is a package; None = there is none."""
-    name = frame.fields.get("name")
-    if (
-        not isinstance(name, str)
-        or not _MODULE.fullmatch(name)
-        or name.partition(".")[0] not in sys.stdlib_module_names
-    ):
-        return None
-    path = Path(sysconfig.get_path("stdlib"), *name.split("."))
-    for file, package in ((path / "__init__.py", True), (path.with_suffix(".py"), False)):
-        if file.is_file():
-            return file.read_bytes(), package
-    return None
+    return source(frame.fields.get("name"))
 
 
 def served_zone(frame: Frame) -> bytes | None:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from ..builder import Unwritable
 from ..corpus import Corpus
 from ..errors import SandboxError
-from . import Ask, Failed, Query, Span, weight, wire
+from . import Ask, Failed, Proof, Query, Span, weight, wire
 from .child import START_S, Confinement, Guest, Starter, opening, proved
 from .longtexts import LongTexts
 from .messages import Done, count_prompts, long_texts, read_done, read_query, served_module, served_zone
@@ -67,7 +67,7 @@ class Session:
 
     def __init__(self, guest: Guest, chars: int) -> None:
         self.guest = guest
-        self.level = ""
+        self.proof = Proof("none", ())
         self.ended = ""
         """How it ended; empty while it lives."""
         self.died_idle = False
@@ -82,12 +82,13 @@ class Session:
         cls, starter: Starter, how: Confinement, corpus: Corpus, spans: Sequence[Span] | None, within: float = START_S
     ) -> Session:
         """A guest that is ready for its first cell, in so many seconds. Raises `SandboxError`."""
-        session = cls(starter.start(corpus.fd), corpus.chars)
+        session = cls(await starter.begin(corpus.fd), corpus.chars)
         try:
             await session._connect()
             session._writer.write(opening(how, spans))
             async with asyncio.timeout(within):
-                session.level = proved(how, await session._receive())
+                session.proof = proved(how, await session._receive())
+            session.guest.ready()
         except (OSError, EOFError, TimeoutError, wire.Violation) as problem:
             session.end()
             why = session.guest.said() or session.ended or str(problem)
@@ -120,7 +121,7 @@ class Session:
             pass  # the reading task sees the end of the stream and says how it came
         stopped = await self._clocks(cell, computing, deadline)
         if stopped is not None:
-            self.guest.interrupt()
+            self.guest.interrupt(self._writer.write)
             with suppress(TimeoutError):
                 async with asyncio.timeout(GRACE_S):
                     while not cell.over:

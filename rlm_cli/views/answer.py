@@ -83,9 +83,9 @@ def _figures(result: Result) -> list[str]:
     figures = [plural(result.usage.calls, "call"), cost, seconds(result.duration_s)]
     if result.samples is not None:
         figures.insert(0, f"{result.samples['agreeing']} of {result.samples['asked']} agree")
-    files = (result.coverage or {}).get("files", {})
-    if files.get("total") and result.status is not Status.STOPPED:
-        figures.append(f"{files.get('seen_by_model', 0):,}/{files['total']:,} files seen")
+    files = result.coverage["files"] if result.coverage else None
+    if files and files["total"] and result.status is not Status.STOPPED:
+        figures.append(f"{files['seen_by_model']:,}/{files['total']:,} files seen")
     if result.citations:
         located = sum(c.located in (Located.EXACT, Located.APPROXIMATE) for c in result.citations)
         figures.append(f"{located}/{len(result.citations)} quotes located")
