@@ -156,7 +156,7 @@ HINTS = [
     ("import asyncio\nawait asyncio.gather(llm_query('a'), llm_query('b'))", "llm_query_batched(prompts)"),
     ("async def g():\n    asyncio.run(asyncio.sleep(0))\nawait g()", "`await` works at the top of a cell"),
     ("async def h(): pass\nasyncio.run(h())\nasyncio.get_event_loop().run_until_complete(h())", "`await` works at the top of a cell"),
-    ("llm_query('x', max_tokens=3)", "llm_query(prompt, context=None, model=None)"),
+    ("llm_query('x', max_tokens=3)", "llm_query(prompt, context=None, model=None, schema=None)"),
     ("FINAL()", "FINAL(value, quotes=())"),
     ("llm_query(docs[0])", "a document has .path .text"),
     ("sum = 3\nsum([1])", "`del sum` brings the builtin back"),

@@ -23,7 +23,12 @@ def block(code: str) -> str:
     return f"I look.\n```repl\n{code}\n```"
 
 
-def script(*root: str, sub: Callable[[str], str | Reply] = lambda prompt: "ok") -> Script:
+def called(code: str, id: str) -> Reply:
+    call = {"id": id, "type": "function", "function": {"name": "repl", "arguments": json.dumps({"code": code})}}
+    return Reply("I look.", message={"tool_calls": [call]}, finish_reason="tool_calls")
+
+
+def script(*root: str | Reply, sub: Callable[[str], str | Reply] = lambda prompt: "ok") -> Script:
     left = list(root)
 
     def answer(request: dict[str, Any]) -> str | Reply:
@@ -87,6 +92,41 @@ def test_a_follow_up_goes_on_where_the_run_ended(asked: Callable[..., tuple[int,
     result = json.loads(out)
     assert (code, result["answer"], result["question"]) == (0, "40", "Together?"), err
     assert {"code": "continued"}.items() <= result["notices"][0].items()
+
+
+def test_calls_of_the_repl_are_part_of_the_history(asked: Callable[..., tuple[int, str, str]]) -> None:
+    """A run whose model called the REPL as a function: the calls and their results are there again, word for word, and
+    the REPL is offered again."""
+    look, hand = called("print(days := 30)", "c1"), called("FINAL(days)", "c2")
+    with ScriptedServer(script(look, hand)) as server:
+        code, out, err = asked(server, "--mode", "rlm", "How long at Acme?", "docs")
+        assert (code, out) == (0, "30\n"), err
+        before = server.requests[-1].messages
+    assert [message["role"] for message in before[2:]] == ["assistant", "tool"]
+    for question in ("And at Birch?", "And then?"):
+        with ScriptedServer(script(called("FINAL(days + 1)", "c3"))) as server:
+            code, out, err = asked(server, "-c", question)
+            assert (code, out) == (0, "31\n"), err
+            messages, offered = server.requests[0].messages, server.requests[0].body["tools"]
+        assert messages[: len(before)] == before
+        assert offered[0]["function"]["name"] == "repl"
+        assert messages[-2]["content"].startswith("I look.\n```repl\nFINAL(days")
+        assert f'original query: "{question}"' in messages[-1]["content"]
+
+
+def test_what_was_asked_after_a_call_is_in_the_history(asked: Callable[..., tuple[int, str, str]]) -> None:
+    """A landing asks after the result of a call: result and request are there, in words."""
+    with ScriptedServer(script(called("print(days := 30)", "c1"), called("FINAL(days)", "c2"))) as server:
+        code, out, err = asked(server, "--mode", "rlm", "--max-iterations", "1", "How long at Acme?", "docs")
+        assert (code, out) == (6, "30\n"), err
+        before = server.requests[-1].messages
+    assert [message["role"] for message in before[2:]] == ["assistant", "tool", "user"]
+    with ScriptedServer(script(block("FINAL(days + 1)"))) as server:
+        code, out, err = asked(server, "-c", "And at Birch?")
+        assert (code, out) == (0, "31\n"), err
+        messages = server.requests[0].messages
+    assert [message["role"] for message in messages[2:]] == ["assistant", "user"] * 2
+    assert messages[3]["content"] == f"{before[-2]['content']}\n\n{before[-1]['content']}"
 
 
 def test_changes_since_are_said(asked: Callable[..., tuple[int, str, str]]) -> None:

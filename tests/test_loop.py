@@ -20,8 +20,10 @@ from rlm_cli.call import (
     Message,
     Output,
     Preview,
+    Reply,
     ToolCall,
     Trajectory,
+    Turn,
 )
 from rlm_cli.errors import ConfigError, ModelError, RlmError
 from rlm_cli.ledger import Refusal, StopReason
@@ -654,3 +656,23 @@ def test_one_line_of_the_prompt_varies(protocol: str, reasons: bool, words: str)
     assert words in "\n".join(system)
     differing = [line for line, other in zip(system, plain, strict=True) if line != other]
     assert len(differing) <= (2 if protocol == "tools" else 1)
+
+
+def test_turns_of_an_earlier_run_are_no_looks_and_no_nudges() -> None:
+    """A follow-up begins anew: it has seen nothing yet, and was not asked in vain."""
+    earlier = tuple(Turn(Reply("I look."), None, told) for told in ("Output:\n1",) * 5)
+    answer, effects = play(a_call(earlier=earlier), [*["Thirty."] * NUDGES, "FINAL(1)"])
+    assert answer == Answer(1)
+    guess = code("print(len(docs))\nFINAL('thirty')")
+    answer, effects = play(
+        a_call(earlier=earlier), [guess, Output("1", answer=Handover("thirty")), "FINAL('thirty days')"]
+    )
+    assert answer == Answer("thirty days")
+    assert "not taken yet" in [effect for effect in effects if isinstance(effect, Complete)][-1].messages[-1].content
+
+
+def test_a_refusal_that_was_held_is_no_answer() -> None:
+    """Not even where nothing else can be asked for any more."""
+    held = Output(error="QuoteNotFound", held=Handover("I'm sorry, but I can't help with that."))
+    with pytest.raises(ModelError, match="refused to answer"):
+        play(a_call(), [code("FINAL(x)"), held, BUDGET])

@@ -423,6 +423,34 @@ def test_the_last_value_is_kept_where_none_satisfies(after: list[Any], value: ob
     assert answer.partial
 
 
+def test_a_guess_is_sent_back_once_it_is_a_value() -> None:
+    """What is no value is told so first; a value that stood fixed before the first look is held, and seen again."""
+    guess, blind = code(f"print(len(docs))\nFINAL({GOOD})"), code(f"print(len(docs))\nFINAL({BAD})")
+    answer, effects = play([guess, Output("1", answer=Handover(GOOD)), *handing(GOOD)])
+    assert answer == Answer(GOOD)
+    assert "it is not taken yet" in heard(effects[2])
+    held, _ = play([guess, Output("1", answer=Handover(GOOD)), BUDGET])
+    assert held == Answer(GOOD)
+    _, effects = play([blind, Output("1", answer=Handover(BAD)), *handing(GOOD)])
+    assert "The answer was not taken" in heard(effects[2])
+    assert "it is not taken yet" not in heard(effects[2])
+
+
+def test_what_prose_calls_its_answer_is_held_against_the_schema() -> None:
+    """A landing takes it if it is a value, and asks for one if it is not; a refusal does not make a value unheard."""
+    looked = [code("print(1)"), Output("1")]
+    value = f"Final answer: {json.dumps(GOOD)}"
+    answer, effects = play([*looked, value, value])
+    assert (answer.value, answer.stop_reason, answer.problem) == (GOOD, StopReason.NO_PROGRESS, "")
+    assert len([effect for effect in effects if isinstance(effect, Complete)]) == 3
+    answer, effects = play([*looked, *["Final answer: thirty"] * 2, json.dumps(GOOD)])
+    assert (answer.value, answer.problem) == (GOOD, "")
+    assert WANTED.text in heard(effects[-1])
+    no = "I'm sorry, but I can't help with that."
+    answer, _ = play([*handing(BAD), no, no, no, no])
+    assert (answer.value, bool(answer.problem), answer.stop_reason) == (BAD, True, StopReason.NO_PROGRESS)
+
+
 def test_what_was_printed_last_is_no_value() -> None:
     """Without a schema it is better than nothing; with one it is nothing. A draft may be a value."""
     refused = Output("seen so far", refused=BUDGET)
