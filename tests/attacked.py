@@ -28,9 +28,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from attacks import AFTER, EITHER, EXPECTED, KEPT, LIMIT, PREPARED, Attack, attacks
+
+if TYPE_CHECKING:
+    from rlm_cli.sandbox import Repl, Sandbox
 
 ROOT = Path(__file__).parents[1]
 WITHOUT = str(Path(__file__).with_name("without.py"))
@@ -158,11 +161,8 @@ class Host:
         """A line for each."""
         with listeners(self.folder.parent) as (values, heard):
             self.prepared = PREPARED.format(values=repr((str(self.secret), str(self.folder), *values, os.getpid())))
-            self.repls = {}
-            for limit, place in self.places.items():
-                self.repls[limit] = await place.open(self.corpus, None, self.model)  # type: ignore[arg-type]
-                first = await self.repls[limit].execute(self.prepared)
-                assert first.error is None, first.error
+            for place in self.places.values():
+                await (await self.prepared_at(place)).close()
             self.size = memory("VmRSS")
             for attack in table:
                 row = await self.row(attack)
@@ -172,8 +172,21 @@ class Host:
             for place in self.places.values():
                 await place.close()
 
+    async def prepared_at(self, place: Sandbox) -> Repl:
+        """A REPL with the names that attacks use. One for each: a REPL that is rebuilt runs what ran before again."""
+        repl = await place.open(self.corpus, None, self.model)  # type: ignore[arg-type]
+        first = await repl.execute(self.prepared)
+        assert first.error is None, first.error
+        return repl
+
     async def row(self, attack: Attack) -> Row:
-        repl = self.repls[SHORT_S if LIMIT.search(attack.says) else LONG_S]
+        repl = await self.prepared_at(self.places[SHORT_S if LIMIT.search(attack.says) else LONG_S])
+        try:
+            return await self.attacked(attack, repl)
+        finally:
+            await repl.close()
+
+    async def attacked(self, attack: Attack, repl: Repl) -> Row:
         forget_peak()
         began = time.monotonic()
         output = await repl.execute(attack.code, timeout_s=30)

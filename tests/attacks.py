@@ -96,7 +96,7 @@ FILES = {
     "getcwd": "os.getcwd()",
     "codecs.open": "import codecs\ncodecs.open(SECRET)",
     "mmap of a file": "import mmap\nmmap.mmap(os.open(SECRET, 0), 0)",
-    "corpus for writing": "import mmap\nfor fd in range(3, 128):\n    try: mmap.mmap(fd, 4096, access=mmap.ACCESS_WRITE)\n    except ValueError: pass\n    else: print('written', fd)",
+    "corpus for writing": "import mmap\nfor fd in range(3, 128):\n    try: mmap.mmap(fd, 4096, access=mmap.ACCESS_WRITE)\n    except ValueError: pass\n    except OSError as problem:\n        if problem.errno != 19: raise\n    else: print('written', fd)",
 }  # fmt: skip
 WRITES = {
     "create": "os.open(FOLDER + '/x', os.O_CREAT | os.O_WRONLY)",

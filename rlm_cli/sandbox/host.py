@@ -21,6 +21,8 @@ from .child import ORPHANED, START_S, Confinement, Starter, Zygote, probe
 from .replay import Again, Rebuilt, Record, Recording
 from .session import Cell, Session, Stopped
 
+LEFT_BEHIND = ("the end of a cell that does not run", "a cell had left it unable", "it ended itself")
+"""Ends of a process that may be the doing of the cell before: a frame too many, a hook that lets nothing run."""
 REBUILD_S = 10.0
 """For running all cells again, at least; else as long as one cell may compute."""
 
@@ -44,6 +46,8 @@ class ProcessRepl:
         self._computing = how.cell_timeout
         self._recording = Recording()
         self._number = 0
+        self._rebuilt = False
+        """No cell has ended by itself since the last rebuilding."""
         self._closed = False
 
     async def execute(self, code: str, *, subcalls: bool = True, timeout_s: float | None = None) -> Output:
@@ -69,6 +73,8 @@ class ProcessRepl:
                 why = f"{limits[stopped]}, and it did not stop when interrupted" if stopped else cell.lost
                 self._session.end(why)
                 self._recording.skip(record.number, "ended the REPL")
+                if stopped is None and (self._rebuilt or any(sign in cell.lost for sign in LEFT_BEHIND)):
+                    self._recording.drop_last("may be what ended the REPL")
                 lost = await self._rebuild(why, deadline)
                 return Output(error=f"The REPL ended: {why}.", lost=lost, duration_s=time.monotonic() - began)
         except BaseException:
@@ -81,6 +87,7 @@ class ProcessRepl:
     def _output(self, record: Record, cell: Cell, stopped: str, lost: str | None, duration: float) -> Output:
         done = cell.done
         assert done is not None
+        self._rebuilt = False
         error = done.error
         if stopped:
             error = f"{error or 'KeyboardInterrupt'}\n{stopped}; what was bound before is kept."
@@ -141,6 +148,7 @@ class ProcessRepl:
                 self._recording.cut(*rebuilt.wrong)
             if self._closed or self._session.ended:
                 continue  # if it was the cell, once more without it
+            self._rebuilt = True
             return self._recording.told(why, rebuilt)
 
     async def _run_again(self, until: float) -> Rebuilt:
