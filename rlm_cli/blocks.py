@@ -15,7 +15,7 @@ import ast
 import json
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -126,9 +126,9 @@ def bare(text: str) -> str | None:
     return None
 
 
-def called(name: str, arguments: Any) -> str | None:
+def called(name: str, arguments: Any, tools: Collection[str] = ()) -> str | None:
     """The code that a call of a function means. `arguments`: JSON text, bare code, or values; None where it holds no
-    code."""
+    code. `tools`: names of functions that code can call too."""
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments, strict=False)
@@ -138,20 +138,22 @@ def called(name: str, arguments: Any) -> str | None:
             bare_code = _undressed(bare_code)
             return bare_code if mended(bare_code) is not None and bare_code.strip() else None
         if isinstance(arguments, str):
-            return called(name, arguments)
+            return called(name, arguments, tools)
     base = name.rpartition(".")[2]
     match arguments:
         case [first, *_]:
-            return called(name, first)
+            return called(name, first, tools)
         case dict() if base in _FUNCTIONS:
             return f"{base}({_as_arguments(arguments)})"
+        case dict() if base in tools and base not in _RUNNERS:
+            return f"{base}(**{arguments!r})"
         case dict():
             alone = tuple(arguments) if len(arguments) == 1 and base in _RUNNERS else ()
             for key in (*_CODE, *alone):
                 if isinstance(code := arguments.get(key), str) and code.strip():
                     return _undressed(code)
             inner = next((arguments[key] for key in _ARGUMENTS if isinstance(arguments.get(key), dict)), None)
-            return None if inner is None else called(name, inner)
+            return None if inner is None else called(name, inner, tools)
     return None
 
 
@@ -281,7 +283,7 @@ def _of_object(value: Any) -> str | None:
 
 def _as_arguments(values: dict[str, Any]) -> str:
     """Arguments for a function of the REPL; a lone one may have any name."""
-    others = [key for key in values if key not in ("quotes", "context", "contexts", "model")]
+    others = [key for key in values if key not in ("quotes", "context", "contexts", "model", "schema")]
     return ", ".join(
         repr(value) if [key] == others or not key.isidentifier() else f"{key}={value!r}"
         for key, value in sorted(values.items(), key=lambda item: item[0] not in others)

@@ -78,7 +78,7 @@ def converse(call: Call) -> Conversation:
         if isinstance(completion, Refusal):
             stop = completion
             break
-        parsed = reply.read(completion)
+        parsed = reply.read(completion, [tool.name for tool in call.tools])
         output = (yield from _execute(Execute(parsed.code))) if parsed.code is not None else None
         again = trajectory.repeats(Turn(parsed, output))
         if output is not None and again:
@@ -175,7 +175,7 @@ def land(call: Call, trajectory: Trajectory, stop: Refusal) -> Conversation:
         in_code = partial(prompts.landing_code, trajectory=trajectory, stop=stop)
         completion = yield from _ask_or_none(call, "landing", in_code)
     if completion is not None:
-        parsed = reply.read(completion)
+        parsed = reply.read(completion, [tool.name for tool in call.tools])
         output = (yield from _execute(Execute(parsed.code, subcalls=False))) if parsed.code is not None else None
         handed = _handed(parsed, output)
         if handed is not None:

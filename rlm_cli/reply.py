@@ -92,11 +92,12 @@ _QUOTE_LINE = re.compile(r"^[ \t]*>[ \t]?(?P<text>.*)$")
 _MARKS = {'"': '"', "“": "”", "'": "'", "‘": "’", "«": "»", "„": "“"}
 
 
-def read(completion: Completion) -> Reply:
-    """What the model wants: code to run, an answer, or neither (then `problem` says why)."""
+def read(completion: Completion, tools: Collection[str] = ()) -> Reply:
+    """What the model wants: code to run, an answer, or neither (then `problem` says why). `tools`: names of functions
+    of the user's; a model that calls one of them means code that does."""
     text = split(completion.text)[0].strip("\n")
     if completion.calls:
-        called = _read_call(completion, text)
+        called = _read_call(completion, text, tools)
         if called.code is not None or not text.strip():
             return called
         said = _read_text(text, completion.finish_reason)
@@ -131,13 +132,13 @@ def is_refusal(value: object) -> bool:
     return _REFUSAL.match(straight(value)) is not None
 
 
-def _read_call(completion: Completion, text: str) -> Reply:
+def _read_call(completion: Completion, text: str, tools: Collection[str]) -> Reply:
     """A function was called; in the history it is a call again, or the block that it stands for."""
     first = completion.calls[0]
     cut = len(completion.calls) > 1
     if completion.finish_reason == "length":
         return Reply(text, problem="unfinished")
-    code = blocks.called(first.name, first.arguments)
+    code = blocks.called(first.name, first.arguments, tools)
     arguments = first.arguments if _is_object(first.arguments) else json.dumps({"code": code or first.arguments})
     written = replace(
         first,

@@ -21,6 +21,7 @@ from rlm_cli.call import (
     Output,
     Preview,
     Reply,
+    Tool,
     ToolCall,
     Trajectory,
     Turn,
@@ -676,3 +677,16 @@ def test_a_refusal_that_was_held_is_no_answer() -> None:
     held = Output(error="QuoteNotFound", held=Handover("I'm sorry, but I can't help with that."))
     with pytest.raises(ModelError, match="refused to answer"):
         play(a_call(), [code("FINAL(x)"), held, BUDGET])
+
+
+@pytest.mark.parametrize("arguments", [{"input": "acme"}, {"code": "DE"}, {"key": "x", "limit": 3}])
+def test_a_function_of_the_users_is_called_by_code(arguments: dict[str, object]) -> None:
+    """A model that calls it as it would call the REPL: code that does, whatever its arguments are named."""
+    called = Completion("", "tool_calls", calls=(ToolCall("c1", "lookup", json.dumps(arguments)),))
+    call = a_call(protocol="tools", tools=(Tool("lookup", "(**names)", ""),))
+    _, effects = play(call, [called, Output("30"), "FINAL(1)"])
+    assert effects[1] == Execute(f"lookup(**{arguments})")
+    asked = effects[2]
+    assert isinstance(asked, Complete)
+    assert [tool.name for tool in asked.messages[0].tools] == ["repl"]
+    assert (asked.messages[-2].calls, asked.messages[-1].role) == (called.calls, "tool")
