@@ -69,9 +69,12 @@ def test_a_command_works(line: str, rlm: Rlm, desk: Path) -> None:
     """Exit 0 and something on stdout, with a model that is asked over HTTP."""
     if line.startswith("man ") and shutil.which("man") is None:
         pytest.skip("man is not installed")
-    with ScriptedServer(lambda request: "An answer.") as server:
+    reply = (
+        "true" if " -e " in line else '[{"party": "Acme", "notice_days": 0}]' if "--schema" in line else "An answer."
+    )
+    with ScriptedServer(lambda request: reply) as server:
         env = {name: value for name, value in server.env.items() if name.startswith(("OPENAI", "NO_PROXY"))}
-        if "show" in line:
+        if "show" in line or " -c " in line:
             assert run(rlm, 'rlm ask -m openai/x "What?" mails', desk, **env).returncode == 0
         ran = run(rlm, line, desk, RLM_MODEL="openai/scripted" if " -m " not in line else "", **env)
     assert ran.returncode == 0, ran.stderr

@@ -200,6 +200,8 @@ def _serve(link: Link, repl: Any, subcalls: Any) -> None:
                 link.send("done", fields, ("", f"what this cell hands over is too large: {problem}", "", ""))
         except (OutOfMemory, MemoryError):
             os._exit(3)
+        except BaseException:  # our own code fails: a cell has overwritten some of it
+            os._exit(4)
         if not repl.sound():
             os._exit(4)
 

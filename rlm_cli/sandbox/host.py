@@ -21,7 +21,7 @@ from .child import ORPHANED, START_S, Confinement, Starter, Zygote, probe
 from .replay import Again, Rebuilt, Record, Recording
 from .session import Cell, Session, Stopped
 
-LEFT_BEHIND = ("the end of a cell that does not run", "a cell had left it unable", "it ended itself")
+LEFT_BEHIND = ("the end of a cell that does not run", "a cell had left it unable")
 """Ends of a process that may be the doing of the cell before: a frame too many, a hook that lets nothing run."""
 REBUILD_S = 10.0
 """For running all cells again, at least; else as long as one cell may compute."""
