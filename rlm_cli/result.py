@@ -54,6 +54,13 @@ class Answer:
     why: str = field(default="", compare=False)
 
     @property
+    def status(self) -> Status:
+        """Of the call that hands it over."""
+        if self.problem:
+            return Status.INVALID
+        return Status.PARTIAL if self.partial else Status.COMPLETE if self.found else Status.NOT_FOUND
+
+    @property
     def partial(self) -> bool:
         return self.stop_reason is not StopReason.FINAL
 

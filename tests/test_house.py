@@ -13,7 +13,19 @@ ROOT = Path(__file__).parents[1] / "rlm_cli"
 CORPUS = {"builder", "corpus", "kept", "lazy"}
 """The text, how it is written and how the REPL sees it: anything may import them."""
 KINDS = CORPUS | {"models", "sandbox", "read", "views", "trace", "tools"}
-RUN = {"run", "prepare", "question", "dispatch", "stream", "contexts", "seen", "samples", "earlier", "structured"}
+RUN = {
+    "run",
+    "prepare",
+    "question",
+    "dispatch",
+    "stream",
+    "contexts",
+    "seen",
+    "samples",
+    "earlier",
+    "structured",
+    "queries",
+}
 """What drives a run: may import kinds, may not import cli. Everything else beside cli and kinds is pure."""
 LATE = {"fit": {"jsonschema", "referencing"}, "schema": {"jsonschema"}}
 """Packages that a pure module may import, within its functions: they do no I/O, and only who needs them loads them."""
