@@ -122,6 +122,8 @@ class Entry:
     chars: int
     lines: int
     pages: int
+    same_as: str = ""
+    """A document listed before it with the same bytes."""
 
 
 @dataclass(frozen=True, slots=True)

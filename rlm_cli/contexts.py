@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, closing
 from . import prompts
 from .builder import CorpusBuilder
 from .call import Call, Entry, Preview, Tool, Turn
-from .corpus import WINDOW, Corpus
+from .corpus import WINDOW, Corpus, Document
 from .dispatch import output_limit
 from .errors import UsageError
 from .models import Model
@@ -211,7 +211,7 @@ def preview(corpus: Corpus, spans: Sequence[Span] | None, distinct: int | None, 
     return Preview(
         documents=len(indexes),
         distinct=len(indexes) if distinct is None else distinct,
-        entries=tuple(Entry(d.path, d.chars, d.lines, d.pages) for d in documents),
+        entries=tuple(_entries(documents)),
         chars=chars,
         lines=sum(lines[n] for n in indexes),
         head=head,
@@ -219,6 +219,13 @@ def preview(corpus: Corpus, spans: Sequence[Span] | None, distinct: int | None, 
         lazy=chars * corpus.char_width > plain_below,
         header=corpus.header(documents[0]).rstrip("\n") if len(indexes) > 1 else "",
     )
+
+
+def _entries(documents: Sequence[Document]) -> Iterator[Entry]:
+    first: dict[str, str] = {}
+    for d in documents:
+        same = first.setdefault(d.sha256, d.path)
+        yield Entry(d.path, d.chars, d.lines, d.pages, same if same != d.path else "")
 
 
 def _listed(indexes: Sequence[int], sizes: Sequence[int]) -> list[int]:

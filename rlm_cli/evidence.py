@@ -6,6 +6,7 @@ places counts once, and after `SCAN` bytes of searching only what continues the 
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ SCAN = 16 << 30
 NO_QUOTE = "it has no quote: --strict wants at least one that proves it"
 TOLD = 5
 """Quotes that `--strict` names."""
+_NUMBER = re.compile(rb"\s*\d{1,9}[:.)|\]]?[ \t]+")
 _WHITE = b" \t\n\r\v\f"
 ANCHOR = 12
 """Characters, white space apart, that a line needs to be looked for on its own."""
@@ -79,6 +81,9 @@ class Coverage:
             end = data.find(b"\n", at)
             end = len(data) if end < 0 else end
             found = self._find(data[at : _anchored(data, at, end)])
+            if found < 0 and (number := _NUMBER.match(data, at, end)):  # as code prints lines
+                taken = at = number.end()
+                found = self._find(data[at : _anchored(data, at, end)])
             if found < 0:
                 at = end + 1
                 continue

@@ -1,4 +1,4 @@
-"""One question, end to end: drives the loop; what code in a REPL asks goes to `queries.py`, and children come back here.
+"""One question, end to end: drives the loop. What code in a REPL asks goes to `queries.py`; children come back here.
 
 Root call and sub-call are the same value (`Call`) and the same function (`Run.call`): recursion is recursion. What no
 further request can mend (a wrong key, no quota) ends the run at once.

@@ -36,9 +36,11 @@ CONFIGURED = {
 def lacking() -> str:
     """Why no container can be started here; empty when one can."""
     try:
-        container.ready_engine(IMAGE)
+        engine = container.ready_engine(IMAGE)
     except SandboxError as error:
         return f"{error.message}: {error.why}"
+    if engine.says("run", "--rm", "--pull", "never", "--network", "none", IMAGE, "true") is None:
+        return f"{engine.name} cannot start a container as it is configured here"
     return ""
 
 

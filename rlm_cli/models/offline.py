@@ -27,7 +27,7 @@ MOST_CHARS = 16_000
 
 _NOT_FOUND = "NOT FOUND"
 _LANDING = "The work ends here"
-_SUB_CHARS = re.compile(r"about\s+([\d,]+)\s+characters")
+_SUB_CHARS = re.compile(r"at most\s+([\d,]+)\s+characters")
 
 
 class ExtractiveModel:

@@ -270,7 +270,9 @@ class Repl:
     def _finished(self, error: str, shapes: dict[str, str]) -> Finished:
         stdout, omitted = self.printed.shown()
         finished = Finished(stdout, omitted, error)
-        finished.variables = [(name[:100], what) for name, what in self._shapes().items() if shapes.get(name) != what]
+        # Names of one letter are those of loops: SHOW_VARS() has them.
+        bound = [(name[:100], what) for name, what in self._shapes().items() if shapes.get(name) != what]
+        finished.variables = [(name, what) for name, what in bound if len(name) > 1]
         del finished.variables[SHOWN_VARIABLES:]
         if self._final is None:
             self._read_answer(finished)
