@@ -17,6 +17,8 @@ from collections.abc import Iterable
 
 ROOM = 90_000_000
 """Bytes for the text and the value of an answer together."""
+LONGEST_NUMBER = 5_000
+"""Characters of a number, or of white space: Python reads numbers of 4,300 digits, and copies a longer one first."""
 MAX_LEVEL = 100
 """Levels of lists and objects in an answer: what reads it later calls itself for each."""
 PIECE = 96
@@ -51,13 +53,16 @@ def query(header: int, texts: Iterable[int]) -> int:
 def answer(json: str) -> int:
     """Bytes that a JSON text and its value take together, as an upper bound; above `ROOM` it may be any number.
 
-    Raises ValueError when it is nested too deeply.
+    Raises ValueError when it is nested too deeply, or holds a number that is too long.
     """
     size = sys.getsizeof(json)
     # Escapes of more than a byte are never written here; they may hide characters of any width.
     total = size + (4 * len(json) if _ESCAPE.search(json) else size)
-    level = 0
+    level = end = 0
     for step in _STEP.finditer(json):
+        if step.start() - end > LONGEST_NUMBER:
+            raise ValueError("a number that is too long")
+        end = step.end()
         match json[step.start()]:
             case "[" | "{":
                 level += 1
@@ -69,5 +74,7 @@ def answer(json: str) -> int:
         if level > MAX_LEVEL:
             raise ValueError(f"lists in lists, {MAX_LEVEL} deep")
         if total > ROOM:
-            break
+            return total
+    if len(json) - end > LONGEST_NUMBER:
+        raise ValueError("a number that is too long")
     return total
