@@ -21,6 +21,7 @@ from .errors import UsageError
 from .models import Model
 from .prepare import CHARS_PER_TOKEN, Documents, Job, Models
 from .sandbox import Context, Span
+from .sandbox.replay import mix
 
 SUB_CHARS = 100_000
 """Characters advised for a sub-prompt, less where the sub-LM's window is smaller."""
@@ -123,26 +124,9 @@ def fingerprint(corpus: Corpus, whom: str, prompt: str, context: Context | None)
     """The same for the same prompt over the same text to `whom`; nothing for one too large to be worth it."""
     if len(prompt) + length(context) > LARGEST_FINGERPRINTED:
         return b""
-    digest = hashlib.blake2b(digest_size=16)
-
-    def add(part: Context | None) -> None:
-        match part:
-            case None:
-                digest.update(b"-")
-            case str():
-                data = part.encode("utf-8", "replace")
-                digest.update(b"%d:" % len(data) + data)
-            case Span(start, stop):
-                digest.update(f"{corpus.sha256} {start} {stop}".encode())
-            case Corpus():
-                digest.update(part.sha256.encode())
-            case _:
-                digest.update(b"%d*" % len(part))
-                for item in part:
-                    add(item)
-
+    digest = hashlib.blake2b(corpus.sha256.encode(), digest_size=16)
     for one in (whom, prompt, context):
-        add(one)
+        mix(digest, one)
     return digest.digest()
 
 

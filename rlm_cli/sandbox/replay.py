@@ -185,13 +185,14 @@ def _shown(done: Done) -> tuple[object, ...]:
 def _key(query: Query) -> bytes:
     digest = hashlib.blake2b(repr((query.kind, query.model, len(query.prompts))).encode(), digest_size=16)
     for prompt, context in zip(query.prompts, query.contexts, strict=True):
-        _mix(digest, prompt)
-        _mix(digest, context)
+        mix(digest, prompt)
+        mix(digest, context)
     return digest.digest()
 
 
-def _mix(digest: hashlib.blake2b, context: Context | None) -> None:
-    """Lengths go in as well, so that no two different lists of texts are the same bytes."""
+def mix(digest: hashlib.blake2b, context: Context | None) -> None:
+    """Add a context to a hash; a slice by its offsets. Lengths go in as well, so that no two different lists of texts
+    are the same bytes."""
     match context:
         case None:
             digest.update(b"none;")
@@ -205,4 +206,4 @@ def _mix(digest: hashlib.blake2b, context: Context | None) -> None:
         case _:
             digest.update(b"list %d;" % len(context))
             for part in context:
-                _mix(digest, part)
+                mix(digest, part)
