@@ -12,7 +12,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,25 +21,15 @@ from . import __version__, contexts, evidence, kept, models, prepare, prompts, t
 from .dispatch import Deadline
 from .errors import InvalidAnswer, LimitReached, RlmError, internal
 from .events import CitationChecked, DocumentsRead, NoticeGiven, RunFinished, RunStarted
-from .fold import Standing
 from .ledger import StopReason
 from .prepare import Documents, Job, Models
+from .report import Ending, confined, limits_of, result_of
 from .result import (
     Answer,
     Citation,
-    Compared,
-    Confined,
-    Coverage,
-    ErrorReport,
     Located,
-    ModelUsage,
-    Notice,
     Result,
-    RunLimits,
-    Status,
-    Subcalls,
     answer_text,
-    exit_code,
 )
 from .run import Run
 from .sandbox import KERNEL_ENFORCED, Proof, Sandbox
@@ -51,16 +41,6 @@ LOCATING_S = 30.0
 """For looking up all quotes of an answer; one takes milliseconds as a rule."""
 CLOSING_S = 2.0
 """Seconds that connections get to close after an interrupt."""
-
-
-@dataclass
-class Ending:
-    """How a run ended, before it is written up."""
-
-    answer: Answer | None = None
-    error: RlmError | None = None
-    signal: int | None = None
-    citations: tuple[Citation, ...] = ()
 
 
 async def ask(
@@ -76,10 +56,12 @@ async def ask(
     surrounding `asyncio.Task`; where there is none, being cancelled is its caller's affair: the run is closed in order
     and `asyncio.CancelledError` goes on.
     """
-    return await _Question(job, state, Stream(readers), stopped_by).result()
+    return await Question(job, state, Stream(readers), stopped_by).result()
 
 
-class _Question:
+class Question:
+    """One question as far as it has come: what is not there yet, or never will be, is None."""
+
     def __init__(self, job: Job, state: Path | None, stream: Stream, stopped_by: Callable[[], int] | None) -> None:
         self.job = job
         self.state = state
@@ -104,14 +86,14 @@ class _Question:
         except RlmError as error:
             ending.error = error
         except Exception as error:  # a bug: the journal is closed all the same, and its place told
-            ending.error = internal(error, self._trace)
+            ending.error = internal(error, self.trace_file)
         closed = False
         try:
             await asyncio.wait_for(self._close(), CLOSING_S)
             closed = True
         except (TimeoutError, asyncio.CancelledError):
             pass  # connections that do not close in time end with the process
-        result = self._report(ending)
+        result = result_of(self, ending)
         if closed and self.documents is not None:
             self.documents.corpus.close()
         self.stream.emit(RunFinished(result.to_json()))
@@ -215,8 +197,8 @@ class _Question:
                 question=self.job.question,
                 sources=self.job.sources,
                 models={"root": self.models.root.name, "sub": self.models.sub.name},
-                limits=self._limits(),
-                sandbox=self._sandbox(),
+                limits=limits_of(self),
+                sandbox=confined(self),
                 version=__version__,
                 settings=self._settings(),
                 folder=str(_working_folder()),
@@ -290,7 +272,7 @@ class _Question:
         for c in citations:
             event = CitationChecked(c.n, c.quote, str(c.located), c.matches, c.path, c.page, c.lines)
             self.stream.emit(event)
-        text = "" if self._structured else answer_text(answer.value)  # in a value, [1] is a list
+        text = "" if self.structured else answer_text(answer.value)  # in a value, [1] is a list
         used = {int(n) for n in re.findall(r"\[(\d{1,4})\]", text)}
         missing = sorted(n for n in used if not 1 <= n <= len(citations))
         if citations and missing:
@@ -311,117 +293,14 @@ class _Question:
             for model in self.models.all:
                 await model.close()
 
-    def _report(self, ending: Ending) -> Result:
-        status, reason = _status(ending)
-        error = ending.error
-        answer = ending.answer if status is not Status.STOPPED else None
-        totals = self.stream.state.totals
-        hidden = self.stream.trace.scrubbed  # a document, or a model, may hold the key
-        return Result(
-            question=hidden(self.job.question),
-            status=status,
-            stop_reason=reason,
-            exit_code=exit_code(
-                status, error.exit_code if error else None, ending.signal, is_no=self._is_no(ending.answer)
-            ),
-            answer=_in_texts(hidden, answer.value) if answer else None,
-            found=answer.found if answer else None,
-            citations=[replace(c, quote=hidden(c.quote)) for c in ending.citations] if answer else [],
-            coverage=self._coverage(),
-            mode=self.mode,
-            samples=self._samples(),
-            usage=ModelUsage(
-                calls=totals.calls,
-                input_tokens=totals.usage.input_tokens,
-                cached_input_tokens=totals.usage.cached_input_tokens,
-                output_tokens=totals.usage.output_tokens,
-                reasoning_tokens=totals.usage.reasoning_tokens,
-                cost_usd=totals.cost if totals.cost_known else None,
-            ),
-            cost_known=totals.cost_known,
-            cost_estimated_usd=totals.estimated,
-            by_model=totals.by_model,
-            subcalls=self._subcalls(),
-            limits=self._limits(),
-            models={
-                "root": self.models.root.name if self.models else self.job.settings.model,
-                "sub": self.models.sub.name if self.models else self.job.settings.sub_model,
-            },
-            sandbox=self._sandbox(),
-            run=self.stream.trace.run or None,
-            trace=self._trace,
-            started=self.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            duration_s=self.stream.seconds,
-            notices=[Notice(n.code, hidden(n.message)) for n in self.stream.state.notices if n.code != "retrying"],
-            error=ErrorReport(error.code, hidden(str(error)), hidden(error.hint)) if error else None,
-            version=__version__,
-            structured=self._structured,
-            failure=error,
-        )
-
     @property
-    def _structured(self) -> bool:
+    def structured(self) -> bool:
+        """The answer is a value, not text."""
         return self.job.settings.schema is not None or self.job.settings.exit_status
 
-    def _is_no(self, answer: Answer | None) -> bool:
-        """Whether a yes/no question was answered by no, or not found."""
-        return self.job.settings.exit_status and answer is not None and not answer.value
-
     @property
-    def _trace(self) -> str | None:
+    def trace_file(self) -> str | None:
         return str(self.folder / trace.TRACE) if self.folder else None
-
-    def _coverage(self) -> Coverage | None:
-        if self.documents is None:
-            return None
-        corpus, manifest = self.documents.corpus, self.documents.manifest
-        seen = self.run.seen.coverage if self.run is not None else None
-        return {
-            "files": {
-                "total": len(corpus.documents) + len(manifest.skipped),
-                "read": len(corpus.documents),
-                "seen_by_model": seen.documents_seen if seen else 0,
-                "excluded": dict(manifest.excluded),
-                "skipped": [{"path": s.path, "reason": s.reason} for s in manifest.skipped],
-            },
-            "lines": {"total": corpus.lines, "seen_by_model": seen.lines_seen if seen else 0},
-            "truncated_calls": self.stream.state.totals.cut,
-        }
-
-    def _samples(self) -> Compared | None:
-        compared = self.stream.state.samples
-        if compared is None:
-            return None
-        return {
-            "asked": compared.asked,
-            "answered": compared.answered,
-            "agreeing": compared.agreeing,
-            "groups": [list(group) for group in compared.groups],
-            "chosen": compared.chosen,
-        }
-
-    def _subcalls(self) -> Subcalls:
-        below = [
-            call for call in self.stream.state.calls.values() if call.kind in ("llm", "rlm") and call.ended is not None
-        ]
-        failed = sum(call.standing is Standing.FAILED for call in below)
-        return {"ok": len(below) - failed, "failed": failed, "retried": sum(call.retries for call in below)}
-
-    def _limits(self) -> RunLimits:
-        limits = self.job.limits
-        return {
-            "max_budget": limits.max_budget,
-            "max_tokens": limits.max_tokens,
-            "max_depth": limits.max_depth,
-            "max_iterations": limits.max_iterations,
-            "max_subcalls": limits.max_subcalls,
-            "timeout_s": limits.timeout_s,
-        }
-
-    def _sandbox(self) -> Confined:
-        name = self.job.settings.sandbox if self.sandbox is None else self.sandbox.name
-        proof = self.proof
-        return Confined(name=name, level=proof.level if proof else None, proved=list(proof.refused) if proof else [])
 
     def _settings(self) -> dict[str, dict[str, Any]]:
         """Every setting with its origin. `keys` and `models` say where keys are and stay out, as do options that may
@@ -437,33 +316,3 @@ def _working_folder() -> Path:
         return Path.cwd()
     except OSError:  # it is gone
         return Path("/")
-
-
-def _in_texts(change: Callable[[str], str], value: Any) -> Any:
-    """A JSON-able value with all its texts changed."""
-    match value:
-        case str():
-            return change(value)
-        case list():
-            return [_in_texts(change, item) for item in value]
-        case dict():
-            return {change(key): _in_texts(change, item) for key, item in value.items()}
-        case _:
-            return value
-
-
-def _status(ending: Ending) -> tuple[Status, StopReason]:
-    if ending.signal is not None:
-        return Status.STOPPED, StopReason.INTERRUPT
-    match ending.error:
-        case LimitReached() as limit:
-            return Status.PARTIAL, StopReason(limit.reason)
-        case InvalidAnswer() if ending.answer is not None:
-            return Status.INVALID, ending.answer.stop_reason
-        case RlmError():
-            return Status.FAILED, StopReason.ERROR
-    answer = ending.answer
-    assert answer is not None
-    if answer.partial:
-        return Status.PARTIAL, answer.stop_reason
-    return (Status.COMPLETE if answer.found else Status.NOT_FOUND), StopReason.FINAL
