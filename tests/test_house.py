@@ -25,6 +25,7 @@ RUN = {
     "earlier",
     "structured",
     "queries",
+    "report",
 }
 """What drives a run: may import kinds, may not import cli. Everything else beside cli and kinds is pure."""
 LATE = {"fit": {"jsonschema", "referencing"}, "schema": {"jsonschema"}}
