@@ -7,7 +7,6 @@ from typing import Any
 
 from ..errors import UsageError
 from ..settings import Settings, shown_options, spelling_of
-from ..trace import HIDDEN
 from ..views.safe import one_line
 from .commands import SHELLS, shown
 from .configuration import Resolved, project_file, resolve, say, user_file, working_folder
@@ -29,6 +28,8 @@ def config(arguments: list[str], options: dict[str, Any]) -> int:
 
 
 def _origins(resolved: Resolved) -> None:
+    from ..trace import HIDDEN  # 30 ms that no completion need wait for
+
     names = [field.name for field in fields(Settings) if spelling_of(field.name).configurable]
     safe = replace(resolved.settings, option=shown_options(resolved.settings.option, HIDDEN))
     rows = [(name, one_line(shown(getattr(safe, name), spelling_of(name)))) for name in names]
