@@ -67,7 +67,9 @@ class Coverage:
 
     @property
     def documents_seen(self) -> int:
-        return self._documents.count(1)
+        documents = self._corpus.documents
+        seen = {documents[n].sha256 for n in range(len(documents)) if self._documents[n]}
+        return sum(document.sha256 in seen for document in documents)  # of two with the same bytes one is shown
 
     def saw_all(self) -> None:
         """The whole text was shown."""

@@ -167,7 +167,7 @@ def _turn_line(used: float, iteration: int, of: int, what: str) -> str:
     if used:
         remarks.append(f"more than {used:.0%} of the budget is used")
     tail = f" ({', '.join(remarks)}: come to an answer)" if remarks else ""
-    return f"The next {what}; when the answer is known, a {what} with FINAL(...).{tail}"
+    return f"Write the next {what}, or one with FINAL(...) once you know the answer.{tail}"
 
 
 def count(number: int, noun: str) -> str:

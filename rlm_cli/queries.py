@@ -215,6 +215,8 @@ class Queries:
                     return self._refuse(parent, Refusal(answer.stop_reason, why))
                 return Failed(why)
             text = answer_text(answer.value) if answer.found else prompts.NOTHING_FOUND
+            if isinstance(answer.value, str):
+                text += prompts.quotes_of_child(answer.quotes)
             if answer.partial:
                 text = f"{prompts.partial_child(answer.stop_reason)}\n{text}"
             self._run.close_call(address, answer.status, text)

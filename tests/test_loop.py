@@ -504,7 +504,7 @@ def test_the_examples_are_good_code(recursive: bool) -> None:
     for block in blocks:
         compile(block, "example", "exec")
     assert "{d.path}" in blocks[-1]
-    assert "81000" in blocks[-1]
+    assert "76950" in blocks[-1]
     assert not re.search(r"\{(kind|header|sub_chars|part|recursive|replies|subcalls)", system)
     assert ("rlm_query(" in system) == recursive
 

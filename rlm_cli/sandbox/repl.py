@@ -40,6 +40,8 @@ address space only: a `bytearray` is written to, and costs each child 24 MB and 
 LARGE = 1 << 20
 """Characters of an answer that no draft travels with."""
 SHOWN_VARIABLES = 50
+LOOP_ITEMS = 1_000
+"""Characters or items of what is news under any name."""
 SHOWN_FRAMES = 4
 SHOWN_ERROR = 2_000
 """Characters of an error's message."""
@@ -270,9 +272,8 @@ class Repl:
     def _finished(self, error: str, shapes: dict[str, str]) -> Finished:
         stdout, omitted = self.printed.shown()
         finished = Finished(stdout, omitted, error)
-        # Names of one letter are those of loops: SHOW_VARS() has them.
-        bound = [(name[:100], what) for name, what in self._shapes().items() if shapes.get(name) != what]
-        finished.variables = [(name, what) for name, what in bound if len(name) > 1]
+        bound = [(name, what) for name, what in self._shapes().items() if shapes.get(name) != what]
+        finished.variables = [(name[:100], what) for name, what in bound if not self._is_of_a_loop(name)]
         del finished.variables[SHOWN_VARIABLES:]
         if self._final is None:
             self._read_answer(finished)
@@ -308,6 +309,11 @@ class Repl:
             if self._is_own(name, value) and not _is_imported(value):
                 shapes[name] = described(value)
         return shapes
+
+    def _is_of_a_loop(self, name: str) -> bool:
+        """A name of one letter for something small is news to nobody; SHOW_VARS() has it."""
+        value = self.namespace.get(name)
+        return len(name) == 1 and not (isinstance(value, (str, list, dict, set, tuple)) and len(value) > LOOP_ITEMS)
 
     def _is_own(self, name: Any, value: Any) -> bool:
         """A variable the cells have made: not a name of the REPL, nor a module it came with."""
