@@ -20,7 +20,7 @@ from .dispatch import output_limit
 from .errors import UsageError
 from .models import Model
 from .prepare import CHARS_PER_TOKEN, Documents, Job, Models
-from .sandbox import Context, Span
+from .sandbox import Context, Query, Span
 from .sandbox.replay import mix
 
 SUB_CHARS = 100_000
@@ -120,12 +120,13 @@ def text_of(corpus: Corpus, context: Context | None) -> str | None:
             return "\n\n".join(text_of(corpus, part) or "" for part in context)
 
 
-def fingerprint(corpus: Corpus, whom: str, prompt: str, context: Context | None) -> bytes:
-    """The same for the same prompt over the same text to `whom`; nothing for one too large to be worth it."""
+def fingerprint(corpus: Corpus, query: Query, prompt: str, context: Context | None) -> bytes:
+    """Of one prompt of a query: the same for the same one over the same text, asked in the same way; nothing for one
+    too large to be worth it."""
     if len(prompt) + length(context) > LARGEST_FINGERPRINTED:
         return b""
     digest = hashlib.blake2b(corpus.sha256.encode(), digest_size=16)
-    for one in (whom, prompt, context):
+    for one in (f"{query.kind} {query.schema or ''}", prompt, context):
         mix(digest, one)
     return digest.digest()
 

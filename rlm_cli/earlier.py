@@ -119,7 +119,8 @@ class Earlier:
                 status = file.stat()
                 same = status.st_size == document.bytes
                 if same and status.st_mtime >= self.began:
-                    same = hashlib.sha256(file.read_bytes()).hexdigest() == document.sha256
+                    with file.open("rb") as content:
+                        same = hashlib.file_digest(content, "sha256").hexdigest() == document.sha256
             except (OSError, ValueError):
                 same = False
             if not same:
@@ -140,7 +141,7 @@ class Recorded:
         if query.kind == "tool":
             return [self._one(_tool_key(query.model or "", query.prompts[0]))]
         return [
-            self._one(contexts.fingerprint(self._corpus, f"{query.kind} {query.schema or ''}", prompt, context).hex())
+            self._one(contexts.fingerprint(self._corpus, query, prompt, context).hex())
             for prompt, context in zip(query.prompts, query.contexts, strict=True)
         ]
 
@@ -211,29 +212,30 @@ def _tool_key(name: str, arguments: str) -> str:
 
 def _collect(stamped: Sequence[Stamped], root: str, earlier: Earlier) -> None:
     """The cells of the root and the results of its own sub-calls and tools, in order."""
-    keys: dict[str, str] = {}
-    tools: dict[str, tuple[str, int]] = {}
+    asked: dict[str | None, tuple[str, int]] = {}
     answers = defaultdict(list, earlier.answers)
     code = ""
+
+    def begin(address: str | None, key: str) -> None:
+        asked[address] = key, len(answers[key])
+        answers[key].append(Failed("it was not answered"))
+
     for one in stamped:
         match one.event:
             case CodeStarted(code_) if one.call == root:
                 code = code_
             case CodeFinished() as finished if one.call == root:
                 earlier.cells.append(Cell(code, finished.stdout, finished.error))
-            case CallStarted() as call if call.parent == root and call.key and one.call is not None:
-                keys[one.call] = call.key
-                answers[call.key].append(Failed("it was not answered"))
-            case ToolStarted() as tool if tool.parent == root and one.call is not None:
-                key = _tool_key(tool.name, tool.arguments)
-                tools[one.call] = key, len(answers[key])
-                answers[key].append(Failed("it was not answered"))
-            case ToolFinished() as tool if one.call in tools:
-                key, place = tools[one.call]
+            case CallStarted() as call if call.parent == root and call.key:
+                begin(one.call, call.key)
+            case ToolStarted() as tool if tool.parent == root:
+                begin(one.call, _tool_key(tool.name, tool.arguments))
+            case ToolFinished() as tool if one.call in asked:
+                key, place = asked[one.call]
                 answers[key][place] = Failed(tool.error) if tool.error else tool.result
                 if tool.omitted_chars:
                     answers[key][place] = Failed(_CUT)
-            case CallFinished() as call if one.call in keys:
-                results = answers[keys[one.call]]
-                results[-1] = Failed(call.answer) if call.status == "failed" else call.answer
+            case CallFinished() as call if one.call in asked:
+                key, place = asked[one.call]
+                answers[key][place] = Failed(call.answer) if call.status == "failed" else call.answer
     earlier.answers = dict(answers)

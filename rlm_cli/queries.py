@@ -89,7 +89,7 @@ class Queries:
         refusal, asked = None, list[asyncio.Task[str | Failed]]()
         async with asyncio.TaskGroup() as group:
             for prompt, context in zip(query.prompts, query.contexts, strict=True):
-                print_ = contexts.fingerprint(corpus, f"{query.kind} {query.schema or ''}", prompt, context)
+                print_ = contexts.fingerprint(corpus, query, prompt, context)
                 key = f"{scope} {model.name} {print_.hex()}" if print_ else ""
                 if key in self._asked:
                     asked.append(group.create_task(_outcome(self._asked[key])))
@@ -149,7 +149,7 @@ class Queries:
             )
         wanted = schema.as_object if schema is not None else None
         messages = prompts.sub(prompt, contexts.text_of(corpus, context), wanted)
-        address = self._run.new_address(parent)
+        address = self._run.new_address(parent.address)
         chars = len(messages[-1].content)
         started = CallStarted(parent.address, parent.depth + 1, "llm", model.name, prompt, chars, asked.key)
         with self._run.open_call(address, started):
@@ -179,7 +179,7 @@ class Queries:
         if size > most:
             return Failed(f"the context has {size:,} characters, more than all there is: pass each slice once")
         spans = contexts.spans_of(context)
-        address, depth = self._run.new_address(parent), parent.depth + 1
+        address, depth = self._run.new_address(parent.address), parent.depth + 1
         whole = prompt if context is None else context
         chars = contexts.length(whole)
         started = CallStarted(parent.address, depth, "rlm", model.name, prompt, chars, asked.key)
@@ -226,7 +226,7 @@ class Queries:
         """A call of a function of the user's. What it says is shown to models, so no key may be in it."""
         if self._run.tools is None or (objection := self._run.tools.objection(name)):
             return Failed(objection if self._run.tools is not None else "NameError: there are no tools")
-        address, kept = self._run.new_address(parent), TOOL_CHARS
+        address, kept = self._run.new_address(parent.address), TOOL_CHARS
         shown = self._run.hidden(arguments)
         omitted = max(len(shown) - kept, 0)
         self._run.emit(ToolStarted(parent.address, parent.depth + 1, name, shown[:kept], omitted), address)

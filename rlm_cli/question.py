@@ -33,7 +33,7 @@ from .result import (
 )
 from .run import Run
 from .sandbox import KERNEL_ENFORCED, Proof, Sandbox
-from .settings import shown_options
+from .settings import shown_options, working_folder
 from .stream import Reader, Stream
 from .tools import Tools
 
@@ -201,7 +201,7 @@ class Question:
                 sandbox=confined(self),
                 version=__version__,
                 settings=self._settings(),
-                folder=str(_working_folder()),
+                folder=str(working_folder()),
                 continues=self.job.earlier.run if self.job.earlier is not None else "",
             )
         )
@@ -309,10 +309,3 @@ class Question:
         del values["keys"], values["models"]
         values["option"] = shown_options(values["option"], trace.HIDDEN)
         return {n: {"value": v, "origin": self.job.origins.get(n, "built-in")} for n, v in values.items()}
-
-
-def _working_folder() -> Path:
-    try:
-        return Path.cwd()
-    except OSError:  # it is gone
-        return Path("/")

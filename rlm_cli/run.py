@@ -135,8 +135,7 @@ class Run:
 
     async def _judge(self, prompt: str) -> Completion | None:
         """One request to the sub-LM; None where it was refused or failed."""
-        self.own["0"].children += 1
-        address, model = f"0.{self.own['0'].children}", self.models.sub
+        address, model = self.new_address("0"), self.models.sub
         with self.open_call(address, CallStarted("0", 1, "llm", model.name, prompt, len(prompt))):
             try:
                 said = await self.dispatch.complete(address, model, prompts.sub(prompt, None), "sub")
@@ -155,8 +154,9 @@ class Run:
         recorded = Recorded(self.earlier, corpus) if self.earlier is not None and call.kind == "root" else None
 
         async def ask(query: Query) -> list[str | Failed]:
-            again = recorded is not None and not recorded.over
-            return await (recorded.ask(query) if recorded and again else self._queries.ask(call, corpus, query))
+            if recorded is not None and not recorded.over:
+                return await recorded.ask(query)
+            return await self._queries.ask(call, corpus, query)
 
         repl = await self.sandbox.open(corpus, spans, ask)
         try:
@@ -326,11 +326,11 @@ class Run:
         usage, cost = self.state.calls[address].subtree()
         self.emit(CallFinished(str(status), text, usage, cost), address)
 
-    def new_address(self, parent: Call) -> str:
-        """Of the next call below it."""
-        own = self.own[parent.address]
+    def new_address(self, parent: str) -> str:
+        """Of the next call below that address."""
+        own = self.own[parent]
         own.children += 1
-        return f"{parent.address}.{own.children}"
+        return f"{parent}.{own.children}"
 
     def _model(self, name: str) -> Model:
         model = self.models.named(name)

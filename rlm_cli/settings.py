@@ -307,3 +307,11 @@ def _size(raw: Any, source: str) -> int:
         if parts:
             return int(parts[1]) << 10 * " kmg".index(parts[2].lower() or " ")
     return _whole(raw, source)
+
+
+def working_folder() -> Path:
+    """Where we are; the root where that folder is gone."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path("/")

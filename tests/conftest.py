@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from zygote import Zygote
 
+from rlm_cli.builder import CorpusBuilder
+from rlm_cli.corpus import Corpus
+
 BIN = Path(sys.executable).with_name("rlm")
 KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR")
 
@@ -108,3 +111,14 @@ def write(tmp_path: Path) -> Callable[[str, str], Path]:
         return path
 
     return put
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
+    """One short document; files that want others have a fixture of their own."""
+    builder = CorpusBuilder(tmp_path_factory.mktemp("corpus"))
+    with builder.document("a.txt", "text") as document:
+        document.write("alpha\nnotice of thirty days\n")
+    made = builder.finish()
+    yield made
+    made.close()

@@ -176,7 +176,7 @@ def test_a_system_without_the_call_says_so() -> None:
 def test_the_limits_of_macos_are_set() -> None:
     """Processor time, files, core and descriptors, in a process of its own."""
     code = (
-        "import resource; from rlm_cli.sandbox import seatbelt; seatbelt.limit_resources(77);"
+        "import resource; from rlm_cli.sandbox import harden; harden.limit_use(77);"
         "print([resource.getrlimit(w)[0] for w in (resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_CORE,"
         " resource.RLIMIT_NOFILE)])"
     )

@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from test_sandbox import Model, run, sandbox, with_repl
 
-from rlm_cli.builder import CorpusBuilder
 from rlm_cli.corpus import Corpus
 from rlm_cli.sandbox import Failed, Query, Repl
 
@@ -22,16 +21,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the process san
 
 CRASH = "import ctypes\nctypes.string_at(0)"
 STUCK = "sum(range(10**12))"
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
-    builder = CorpusBuilder(tmp_path_factory.mktemp("corpus"))
-    with builder.document("a.txt", "text") as document:
-        document.write("alpha\nnotice of thirty days\n")
-    made = builder.finish()
-    yield made
-    made.close()
 
 
 KEPT = [

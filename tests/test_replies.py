@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from test_loop import a_call
 
-from rlm_cli.builder import CorpusBuilder
 from rlm_cli.call import Complete, Completion, Execute, Message, Output, ToolCall
 from rlm_cli.corpus import Corpus
 from rlm_cli.errors import ModelError
@@ -225,16 +223,6 @@ class Course:
     answer: Answer | str
     ran: list[tuple[str, Output]]
     asked: list[tuple[Message, ...]]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
-    builder = CorpusBuilder(tmp_path_factory.mktemp("corpus"))
-    with builder.document("a.txt", "text") as document:
-        document.write("alpha\nnotice of thirty days\n")
-    made = builder.finish()
-    yield made
-    made.close()
 
 
 def play(corpus: Corpus, conversations: list[list[str | Completion]], **call: Any) -> list[Course]:

@@ -24,7 +24,7 @@ from typing import Any
 
 from ..errors import ConfigError, UsageError
 from ..schema import is_file
-from ..settings import Settings, parse, spelling_of, variable
+from ..settings import Settings, parse, spelling_of, variable, working_folder
 from .commands import shown, variables
 from .failure import warn
 
@@ -151,14 +151,6 @@ def cache_folder() -> Path:
     import platformdirs
 
     return platformdirs.user_cache_path("rlm")
-
-
-def working_folder() -> Path:
-    """Where we are; the root where that folder is gone."""
-    try:
-        return Path.cwd()
-    except OSError:
-        return Path("/")
 
 
 def project_file(folder: Path) -> Path | None:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import RlmError
-from ..settings import Settings
+from ..settings import Settings, working_folder
 from ..views import is_live, use_color
 from ..views.safe import one_line
-from .configuration import project_file, resolve, say, state_folder, user_file, working_folder
+from .configuration import project_file, resolve, say, state_folder, user_file
 
 
 @dataclass(frozen=True, slots=True)

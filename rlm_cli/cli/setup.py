@@ -6,10 +6,10 @@ from dataclasses import fields, replace
 from typing import Any
 
 from ..errors import UsageError
-from ..settings import Settings, shown_options, spelling_of
+from ..settings import Settings, shown_options, spelling_of, working_folder
 from ..views.safe import one_line
 from .commands import SHELLS, shown
-from .configuration import Resolved, project_file, resolve, say, user_file, working_folder
+from .configuration import Resolved, project_file, resolve, say, user_file
 
 
 def config(arguments: list[str], options: dict[str, Any]) -> int:

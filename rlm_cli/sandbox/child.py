@@ -238,15 +238,7 @@ class Child:
         reins.settimeout(0)
 
     def drain(self) -> bool:
-        try:
-            data = os.read(self.pipe, RING)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        self._ring += data
-        del self._ring[:-RING]
-        return bool(data)
+        return take(self.pipe, self._ring)
 
     def ready(self) -> None:
         pass
@@ -299,6 +291,19 @@ def how_ended(code: int) -> str:
         return _SIGNALS.get(code, f"it was ended by signal {-code}")
     ends = {3: "its memory was full", 4: "a cell had left it unable to run another"}
     return ends.get(code, f"it ended itself (exit code {code})")
+
+
+def take(pipe: int, ring: bytearray) -> bool:
+    """Add what is in a pipe to the last `RING` bytes of what came before. False at its end."""
+    try:
+        data = os.read(pipe, RING)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    ring += data
+    del ring[:-RING]
+    return bool(data)
 
 
 def last_line(data: bytes) -> str:

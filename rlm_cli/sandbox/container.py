@@ -40,7 +40,7 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import SandboxError
-from .child import ENVIRONMENT, RING, how_ended, last_line
+from .child import ENVIRONMENT, RING, how_ended, last_line, take
 from .inside import FOLDER, PREFIX
 
 ANSWER_S = 20.0
@@ -236,7 +236,7 @@ class ContainerChild:
         return [self._engine.program, "run", *flags, *words, image, *inside]
 
     def drain(self) -> bool:
-        return self._take(self.pipe)
+        return take(self.pipe, self._ring)
 
     def ready(self) -> None:
         """It has mapped the corpus and loaded its files: the copies go, whatever becomes of this process."""
@@ -307,22 +307,10 @@ class ContainerChild:
                 return False
             with suppress(OSError):
                 self._wire.recv(RING, socket.MSG_DONTWAIT)
-            self._take(pipe)
+            take(pipe, self._ring)
             time.sleep(0.005)
-        self._take(pipe)
+        take(pipe, self._ring)
         return True
-
-    def _take(self, pipe: int) -> bool:
-        """What is in the pipe. False at its end."""
-        try:
-            data = os.read(pipe, RING)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        self._ring += data
-        del self._ring[:-RING]
-        return bool(data)
 
     def _close(self, pipe: int) -> None:
         self._wire.close()

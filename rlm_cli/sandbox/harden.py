@@ -158,12 +158,17 @@ def limit_resources(memory: int, cpu_s: int) -> None:
     RLIMIT_AS counts maps, so a limit of 1 GB under a map of 1 GB would refuse the next 8 MB.
     """
     if MACOS:
-        seatbelt.limit_resources(cpu_s)
+        limit_use(cpu_s)
         return
     with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123 (pathlib costs the child 3 ms)
         mapped = int(statm.read().split()[0]) * resource.getpagesize()
-    limits = {
-        resource.RLIMIT_AS: mapped + memory,
+    limit_use(cpu_s, mapped + memory)
+
+
+def limit_use(cpu_s: int, address_space: int | None = None) -> None:
+    """Processor time, address space in bytes, no files, no core, few descriptors. Raises `OSError`, `ValueError`."""
+    limits = {} if address_space is None else {resource.RLIMIT_AS: address_space}
+    limits |= {
         resource.RLIMIT_CPU: cpu_s,
         resource.RLIMIT_FSIZE: 0,
         resource.RLIMIT_CORE: 0,

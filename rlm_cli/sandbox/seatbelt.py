@@ -18,7 +18,6 @@ Standard library only: this file is loaded in the child.
 from __future__ import annotations
 
 import ctypes
-import resource
 from typing import Any
 
 READABLE = ("hw.activecpu", "hw.logicalcpu", "hw.ncpu", "hw.pagesize")
@@ -51,17 +50,3 @@ def lock_down() -> tuple[str, ...]:
     if apply(profile().encode(), 0, ctypes.byref(message)):
         return (f"seatbelt: {(message.value or b'refused').decode('utf-8', 'replace')}",)
     return ()
-
-
-def limit_resources(cpu_s: int) -> None:
-    """Processor time, no files, no core, few descriptors. Raises `OSError`, `ValueError`."""
-    limits = {
-        resource.RLIMIT_CPU: cpu_s,
-        resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_NOFILE: 128,
-    }
-    for which, value in limits.items():
-        hard = resource.getrlimit(which)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(which, (value, value))
