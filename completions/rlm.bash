@@ -16,7 +16,7 @@ _rlm() {
     done
     COMPREPLY=()
     if [[ -z $command ]]; then
-        COMPREPLY=($(compgen -W 'ask show runs doctor config completion help -h --help --version' -- "$cur"))
+        COMPREPLY=($(compgen -W 'ask show runs models doctor config completion help -h --help --version' -- "$cur"))
         return
     fi
     case $prev in
@@ -51,6 +51,7 @@ _rlm() {
         ask) flags='-f --question-file --files-from -g --glob -t --type -u --unrestricted --strict-input -m --model -M --sub-model --option --local --mode --tool --samples -b --max-budget --max-tokens --max-depth --max-iterations --max-subcalls --timeout -j --jobs --on-limit -n --dry-run -c --continue --run --sandbox --no-save --config -o --output --json --jsonl --schema --cite --no-cite --strict -e --exit-status --trace --progress -q --quiet -v --verbose --color -h --help' ;;
         show) flags='-h --help' ;;
         runs) flags='-h --help' ;;
+        models) flags='--check --config --json -h --help' ;;
         doctor) flags='--config -h --help' ;;
         config) flags='--config -h --help' ;;
         completion) flags='-h --help' ;;
@@ -60,7 +61,7 @@ _rlm() {
     case $command in
         config) words='origins path' ;;
         completion) words='bash zsh fish' ;;
-        help) words='environment exit-codes output sandbox config repl' ;;
+        help) words='environment exit-codes output sandbox config repl models' ;;
     esac
     if [[ $cur == -* ]]; then
         COMPREPLY=($(compgen -W "$flags" -- "$cur"))

@@ -92,13 +92,14 @@ LOCAL_SERVERS = frozenset({"ollama", "ollama_chat", "llamafile", "lm_studio", "h
 @dataclass(frozen=True, slots=True)
 class Known:
     """What the price map says of a model; `price` None = it does not. `structured`: it takes a JSON Schema. `reasons`:
-    it thinks before it writes."""
+    it thinks before it writes. `tools`: it calls functions."""
 
     window: int
     max_output: int
     price: Price | None
     structured: bool = False
     reasons: bool = False
+    tools: bool = False
 
 
 def provider(name: str) -> Provider | None:
@@ -139,7 +140,8 @@ def known(provider_name: str, model: str) -> Known | None:
     steps = [int(step[1]) * 1000 for step in map(_DEARER_ABOVE.fullmatch, entry) if step]
     output = _whole(entry.get("max_output_tokens")) or DEFAULT_MAX_OUTPUT
     structured, reasons = bool(entry.get("supports_response_schema")), bool(entry.get("supports_reasoning"))
-    return Known(min([window, *steps]), output, _price(entry), structured, reasons)
+    tools = bool(entry.get("supports_function_calling"))
+    return Known(min([window, *steps]), output, _price(entry), structured, reasons, tools)
 
 
 def _price(entry: dict[str, Any]) -> Price | None:

@@ -55,8 +55,8 @@ class Connection:
     """All that a request to one model needs. `options` go with every request, `sub_options` on top with sub-calls.
 
     `model` is in litellm's spelling. `api_base` None: the provider's own. `endpoint` is the host shown in the plan.
-    `protocol`: how it is offered the REPL. `reasons`: it thinks before it writes, as far as is known; `effort`: for how
-    long, None = as it likes.
+    `protocol`: how it is offered the REPL. `tools`: it calls functions, None = nobody has described it. `reasons`: it
+    thinks before it writes, as far as is known; `effort`: for how long, None = as it likes.
     """
 
     name: str
@@ -70,6 +70,7 @@ class Connection:
     rpm: int | None = None
     loopback: bool = False
     protocol: Dialect = "auto"
+    tools: bool | None = None
     reasons: bool = False
     effort: str | None = None
     structured: bool = False
@@ -103,7 +104,7 @@ def resolve(name: str, around: Surroundings) -> Connection:
     if "://" in bare or "http:" in bare or "https:" in bare:  # litellm would send texts there
         hint = f'[models.NAME] with model = "{prefix}/…" and api_base = "http://…"'
         raise ConfigError(f"{name}: an address is no model's name", hint=hint)
-    api_base = table.get("api_base") or _base_in(around.environ, provider)
+    api_base = table.get("api_base") or address_in(around.environ, provider)
     endpoint = _host(api_base, name) if api_base else provider.host
     if endpoint is None and provider.own_address:
         raise ConfigError(
@@ -154,6 +155,7 @@ def resolve(name: str, around: Surroundings) -> Connection:
         rpm=table.get("rpm"),
         loopback=loopback,
         protocol=protocol,
+        tools=None if known is None else known.tools,
         reasons=reasons or "effort" in table,
         effort=table.get("effort", around.effort if reasons else None),
         structured=known is not None and known.structured,
@@ -267,12 +269,29 @@ def _unknown(name: str, model: str, models: Mapping[str, Any]) -> ConfigError:
     )
 
 
-def _base_in(environ: Mapping[str, str], provider: catalog.Provider) -> str | None:
-    """The address the environment gives a provider, by the names litellm and the SDKs use."""
+def address_in(environ: Mapping[str, str], provider: catalog.Provider) -> str | None:
+    """The address the environment gives a provider, by the names litellm and the SDKs use, and Ollama itself."""
     stem = provider.name.upper().replace("-", "_")
     stems = (stem, "OLLAMA") if stem == "OLLAMA_CHAT" else (stem,)
     names = [f"{stem}{ending}" for stem in stems for ending in ("_API_BASE", "_BASE_URL")]
-    return next((environ[name].strip() for name in names if environ.get(name, "").strip()), None)
+    given = next((environ[name].strip() for name in names if environ.get(name, "").strip()), None)
+    if given is None and provider.name.startswith("ollama") and environ.get("OLLAMA_HOST", "").strip():
+        return _ollama_host(environ["OLLAMA_HOST"].strip())
+    return given
+
+
+def _ollama_host(said: str) -> str:
+    """`OLLAMA_HOST` as Ollama's own client reads it: what a server listens on may stand there too, and no port."""
+    scheme, there, rest = said.rpartition("://")
+    try:
+        parts = urlsplit(f"//{rest}")
+        host, port = parts.hostname or "127.0.0.1", parts.port
+    except ValueError:
+        raise ConfigError("OLLAMA_HOST is no address", hint="OLLAMA_HOST=127.0.0.1:11434") from None
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = f"[{host}]" if ":" in host else host
+    usual = {"http": 80, "https": 443}.get(scheme, 11434) if there else 11434
+    return f"{scheme or 'http'}://{host}:{port or usual}{parts.path.rstrip('/')}"
 
 
 def _host(api_base: str, name: str) -> str:
