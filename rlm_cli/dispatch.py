@@ -24,6 +24,7 @@ from .events import CompletionFinished, CompletionStarted, Event, LimitHit, Noti
 from .fold import add_cost
 from .ledger import InputEstimate, Ledger, Need, Refusal, Reservation, Size, StopReason, Usage
 from .models import Model
+from .models.cut import refuse_cut
 from .schema import Schema
 
 Emit = Callable[[Event, str | None], None]
@@ -127,6 +128,8 @@ class Dispatch:
             outcome = await self._tries(request)
         except RlmError as error:
             self._unanswered(request, str(error))
+            if isinstance(error, ModelError) and error.prompt_cut:
+                self._emit(NoticeGiven("prompt_truncated", f"{error}: {error.why}"), call)
             raise
         except BaseException:
             self._unanswered(request, "cancelled")
@@ -221,6 +224,7 @@ class Dispatch:
         except TimeoutError:
             why = f"{request.model.name} did not finish"
             raise ModelError(f"no reply within {seconds:.0f} s", why=why, retriable=True, cut_short=True) from None
+        refuse_cut(request.model.name, request.messages, completion.usage)
         # On the stream, and so on disk, before anybody uses the reply: it is paid for.
         self._finished(request, completion, time.monotonic() - began)
         return completion

@@ -68,7 +68,8 @@ class ModelError(RlmError):
     `terminal`: no other request to this model can succeed either (no quota), so the run ends at once.
     `cut_short`: it was answered in part, or we gave up on it; it may be billed all the same. `usage`: what the provider
     counted for a reply that is of no use. `too_long`: the prompt did not fit the model's window. `schema_refused`: the
-    provider does not take the schema that went with the request; without it, it may answer.
+    provider does not take the schema that went with the request; without it, it may answer. `prompt_cut`: the server
+    read a part of the prompt only, and answered all the same.
     """
 
     exit_code = 5
@@ -87,6 +88,7 @@ class ModelError(RlmError):
         usage: Usage | None = None,
         too_long: bool = False,
         schema_refused: bool = False,
+        prompt_cut: bool = False,
     ) -> None:
         super().__init__(message, why=why, hint=hint)
         self.retriable = retriable
@@ -96,6 +98,7 @@ class ModelError(RlmError):
         self.usage = usage
         self.too_long = too_long
         self.schema_refused = schema_refused
+        self.prompt_cut = prompt_cut
 
 
 class LimitReached(RlmError):

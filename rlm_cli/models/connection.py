@@ -126,9 +126,8 @@ def resolve(name: str, around: Surroundings) -> Connection:
     protocol = table.get("protocol", around.protocol)
     if protocol == "auto" and catalog.CALLS_ANYWAY.match(f"{provider.name}/{bare}"):
         protocol = "tools"
-    if prefix in ("ollama", "ollama_chat"):  # else Ollama cuts longer prompts in silence
-        options = {"num_ctx": window} | options
-        window = options["num_ctx"] if isinstance(options["num_ctx"], int) else window
+    if prefix in ("ollama", "ollama_chat") and isinstance(options.get("num_ctx"), int):
+        window = options["num_ctx"]
     own_server = bool(table.get("api_base")) and not provider.own_address
     key = credentials.look_up(
         _key_entry(name, prefix, table, {} if own_server else around.keys),

@@ -28,7 +28,9 @@ from ..errors import ConfigError, ModelError, RlmError
 from ..ledger import Usage
 from ..schema import Schema
 from .connection import NO_KEY, Connection
+from .cut import cut_error
 from .failures import failed_generation, scrub, takes_no_schema, translate
+from .ollama import Room
 
 CLIENT_TIMEOUT_S = 86_400.0
 """Seconds; the caller's own deadline comes first. Always the same: litellm keeps one HTTP client, with its
@@ -113,6 +115,7 @@ class LitellmModel:
         self.rpm = connection.rpm
         self.structured = connection.structured
         self._connection = connection
+        self._room = Room(connection.window) if connection.provider in ("ollama", "ollama_chat") else None
         if connection.loopback:
             _no_proxy_for(connection.endpoint)
 
@@ -137,14 +140,17 @@ class LitellmModel:
         _asking.set(True)
         failure: RlmError
         written: str | None = None
+        request = self._request(messages, max_output_tokens, sub, schema)
         try:
-            response = await litellm.acompletion(**self._request(messages, max_output_tokens, sub, schema))
+            response = await litellm.acompletion(**request)
         except Exception as error:  # litellm lets through whatever its clients raise
             failure, written = translate(error, self._connection), failed_generation(error)
             if schema is not None and takes_no_schema(error):
                 failure = ModelError(failure.message, why=failure.why, hint=failure.hint, schema_refused=True)
         else:
-            return self._completion(response)
+            completion = self._completion(response)
+            self._refuse_full(request, completion)
+            return completion
         if written is not None:
             return Completion(
                 "", "tool_calls", calls=(_refused_call(scrub(_encodable(written), self._connection.key)),)
@@ -186,7 +192,18 @@ class LitellmModel:
         if schema is not None:
             form = {"name": "reply", "schema": schema.tree, "strict": schema.is_closed}
             request["response_format"] = {"type": "json_schema", "json_schema": form}
+        if self._room is not None:
+            request["num_ctx"] = self._room.for_request(messages, limit)
         return request | dict(here.options) | (dict(here.sub_options) if sub else {})
+
+    def _refuse_full(self, request: dict[str, Any], completion: Completion) -> None:
+        """A prompt that filled all of Ollama's room was longer: no reply fits behind it. Raises `ModelError`."""
+        room, counted = request.get("num_ctx"), completion.usage.input_tokens
+        if self._room is None or not isinstance(room, int) or counted < room - 1:
+            return
+        larger = "num_ctx" not in {**self._connection.options, **self._connection.sub_options}
+        more = larger and self._room.grow(room)
+        raise cut_error(self.name, completion.usage, f"more than the {room:,} it has room for", retriable=more)
 
     def _takes_effort(self) -> bool:
         """Whether litellm can pass it on; of the models that reason some take no such parameter."""
