@@ -44,7 +44,8 @@ _CHOICES = {"protocol": ("auto", "text", "tools"), "effort": ("low", "medium", "
 _PRICE = ("input", "cached", "cache_write", "output")
 _OUR_ARGUMENTS = (
     "model messages stream n tools functions timeout num_retries max_retries fallbacks caching client api_key api_base"
-    " base_url max_tokens max_completion_tokens mock_response"
+    " base_url max_tokens max_completion_tokens mock_response custom_llm_provider use_litellm_proxy model_list"
+    " context_window_fallback_dict shared_session"
 )
 _OURS = frozenset(_OUR_ARGUMENTS.split())
 """Arguments of a request that are decided elsewhere; as options they would undo limits or leak keys."""
@@ -119,6 +120,8 @@ def resolve(name: str, around: Surroundings) -> Connection:
             why=f"its texts would go to {endpoint or f'an address that only {prefix} knows'}",
             hint="name a model of a server on this machine, or leave out --local",
         )
+    if around.local and api_base:
+        api_base = _held_here(api_base, name)
     options, sub_options = _options(around.options, table.get("options", {}), name)
     known = _known(provider, bare, table)
     reasons = known is not None and known.reasons
@@ -322,6 +325,32 @@ def _is_loopback(endpoint: str | None, *, resolving: bool) -> bool:
     except OSError:
         return False
     return bool(addresses) and all(ipaddress.ip_address(address).is_loopback for address in addresses)
+
+
+def _held_here(api_base: str, name: str) -> str:
+    """An address that was found to be loopback, with the number in place of its name: the next look-up may say another.
+
+    `localhost` stays: it may be both `127.0.0.1` and `::1`, of which a server may know one.
+    """
+    parts = urlsplit(api_base)
+    host = parts.hostname or ""
+    try:
+        ipaddress.ip_address(host)
+        return api_base
+    except ValueError:
+        if host == "localhost":
+            return api_base
+    if parts.scheme == "https":
+        raise ConfigError(
+            f"--local: {name} has an https address with a name",
+            why="where a name leads may change, and TLS wants the name",
+            hint="an address like http://127.0.0.1:8000/v1 or https://localhost:8000/v1",
+        )
+    found = sorted({str(info[4][0]) for info in socket.getaddrinfo(host, None)}, key=lambda one: ":" in one)
+    if not all(ipaddress.ip_address(one.partition("%")[0]).is_loopback for one in found):
+        raise ConfigError(f"--local: {name} is not on this machine", why=f"{host} leads elsewhere by now")
+    here = f"[{found[0]}]" if ":" in found[0] else found[0]
+    return parts._replace(netloc=f"{here}:{parts.port}" if parts.port else here).geturl()
 
 
 def _wanted(kind: type | tuple[type, ...]) -> str:

@@ -8,7 +8,7 @@ What a text must take, without a tokenizer: no tokenizer in use joins two words 
 space and between letters and punctuation before they merge), nor more than about four characters of Chinese or
 Japanese, and the longest tokens have some sixteen characters. Measured by five tokenizers over 38 texts
 (`tests/benchmarks/bench_cut.py`: prose in 13 languages, code, tables, logs, base64, runs of blanks, one word repeated):
-tokens per word are 1.0 at the least, for one word repeated, and 1.6 to 3.3 for what people have. So there is no false
+tokens per word are 1.0 at the least, for one word repeated, and 1.8 to 3.0 for what people have. So there is no false
 alarm down to 0.9, and a prompt of prose that lost half of itself is told; one that lost a tenth is not. That is why
 `num_ctx` is sent to Ollama (`ollama.py`): this here is the second line.
 

@@ -21,6 +21,7 @@ from contextvars import ContextVar
 from dataclasses import asdict
 from functools import wraps
 from typing import Any
+from urllib.parse import urlsplit
 
 from .. import reply
 from ..call import Completion, Function, Message, ToolCall
@@ -116,6 +117,7 @@ class LitellmModel:
         self.structured = connection.structured
         self._connection = connection
         self._room = Room(connection.window) if connection.provider in ("ollama", "ollama_chat") else None
+        os.environ["USE_LITELLM_PROXY"] = "False"  # it sends every text to an address that no plan shows
         if connection.loopback:
             _no_proxy_for(connection.endpoint)
 
@@ -318,7 +320,7 @@ def _cost(usage: Any) -> float | None:
 
 def _no_proxy_for(endpoint: str) -> None:
     """A proxy cannot reach this machine's loopback, and one that is set must not see what is sent there."""
-    host = endpoint.rpartition(":")[0] or endpoint
+    host = urlsplit(f"//{endpoint}").hostname or endpoint
     for name in ("NO_PROXY", "no_proxy"):
         hosts = [part for part in os.environ.get(name, "").split(",") if part]
         if host not in hosts:
