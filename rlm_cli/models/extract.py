@@ -7,9 +7,9 @@ compared by their beginnings; Chinese and Japanese, which have none, by pairs of
 finds words, not meanings, and a question in other words than the text's finds nothing. Deterministic: the same text
 gives the same answer. How often it is right: `tests/benchmarks/bench_offline.py`.
 
-Rejected: a library for BM25 (all of any use bring numpy, which is heavy and cannot be loaded where the root's code runs;
-over a few hundred sentences these lines do as well), snowball stemmers (one must know the language first, and they are
-slower than all of the rest; comparing beginnings found as much).
+Rejected: a library for BM25 (those of any use bring numpy, which is heavy and cannot be loaded where the root's code
+runs; over a few hundred sentences these lines do as well), snowball stemmers (one must know the language first, and
+those written in Python are slower than all of the rest).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HEADING_SHARE = 0.6
 SHORTEST_BEGINNING = 4
 """Characters: a word matches one that begins with it when it has as many."""
 NAME_WEIGHT = 1.5
-"""Of a word with a capital letter inside the question: who asks for the Eiffel Tower wants no other tower."""
+"""Of a word with a capital letter inside the question: who asks for the Eiffel Tower wants no mill."""
 LEAD_CHARS = 60
 """Of a line that ends in a colon and belongs to what follows it."""
 

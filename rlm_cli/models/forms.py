@@ -1,7 +1,7 @@
 """What a question asks for, by its form: a number, a date, a duration, an explanation, a way; and who has that form.
 
-Factors on the score of a sentence, found by trying on the labelled questions of `tests/benchmarks/bench_offline.py`; small, so
-that words decide first. English mostly; the stop words are those of questions in seven languages.
+Factors on the score of a sentence, found by trying on the labelled questions of `tests/benchmarks/bench_offline.py`;
+small, so that words decide first. English mostly; the stop words are those of questions in seven languages.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ _STOP = (
     " files according list name give does many much long most least mean"
     " der die das den dem des ein eine einer einen einem und oder ist sind war wer wie was wo wann warum welche welcher"
     " welches welchen hat haben wird werden von zu zum zur im am auf mit für bei gilt viel viele hoch"
-    " le la les un une des du de et ou est sont qui que quoi quel quelle quels quelles où quand comment combien pourquoi"
-    " en au aux pour dans par avec il elle cas el los las y o es son qué cuál cuáles quién cuándo dónde cómo cuánto"
-    " cuánta por para con se lo gli uno una che chi quale quando dove come quanto perché di da è sono het een van en wat"
-    " wie waar wanneer hoe welke и в на с по не что кто где когда как какой какая какое какова каков сколько почему это"
+    " le la les un une des du de et ou est sont qui que quoi quel quelle quels quelles où quand comment combien"
+    " pourquoi en au aux pour dans par avec il elle cas el los las y o es son qué cuál cuáles quién cuándo dónde cómo"
+    " cuánto cuánta por para con se lo gli uno una che chi quale quando dove come quanto perché di da è sono het een van en"
+    " wat wie waar wanneer hoe welke"
+    " и в на с по не что кто где когда как какой какая какое какова каков сколько почему это"
 )
 STOP_WORDS = frozenset(_STOP.split())
 _NUMBER_WORDS = (
