@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import socket
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ import pytest
 from conftest import Rlm
 from scripted import SENTINEL_KEY, Reply, ScriptedServer
 
-from rlm_cli import models
+from rlm_cli import models, prepare
+from rlm_cli.cli.configuration import resolve
 from rlm_cli.cli.doctor import _servers
 from rlm_cli.cli.listing import models as command
 from rlm_cli.errors import ConfigError
@@ -139,6 +141,58 @@ def test_a_configured_model_that_cannot_be_used_is_said(here: Path, capsys: pyte
     code, found, _ = listed(here, capsys)
     assert (code, found["models"][0]["usable"], found["default"]["fallback"]) == (0, False, False)
     assert "which cannot be used: no API key for openai/gpt-5.4-mini" in shown(here, capsys)
+
+
+def test_which_model(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--model, RLM_MODEL, the configuration, the first provider with a key, offline/extractive: each before the next."""
+
+    def chosen(flags: Mapping[str, str]) -> tuple[str, str]:
+        resolved = resolve(flags, config_file=str(here))
+        s = resolved.settings
+        found = models.choose(s.model, resolved.origins["model"], os.environ, keys=s.keys)
+        return found.name, found.origin
+
+    assert chosen({}) == (OFFLINE, "no model configured")
+    monkeypatch.setenv("GROQ_API_KEY", SENTINEL_KEY)
+    assert chosen({})[1] == "GROQ_API_KEY in the environment"
+    monkeypatch.setenv("ANTHROPIC_API_KEY", SENTINEL_KEY)  # earlier in the documented table
+    assert chosen({})[1] == "ANTHROPIC_API_KEY in the environment"
+    here.write_text('model = "a/file"')
+    assert chosen({}) == ("a/file", str(here))
+    monkeypatch.setenv("RLM_MODEL", "a/variable")
+    assert chosen({}) == ("a/variable", "RLM_MODEL")
+    assert chosen({"model": "a/flag"}) == ("a/flag", "--model")
+
+
+def test_an_answer_relied_on_unseen_comes_of_a_model_that_was_named() -> None:
+    """-e, --strict and --schema refuse the last resort as CI and --json do; naming it is fine."""
+    for asked in ({"exit_status": True}, {"strict": True}, {"schema": "party"}, {}):
+        for named in (None, OFFLINE):
+            job = prepare.Job("q", (), Settings(model=named, **asked), environ={}, careful=not asked)
+            if named is None:
+                with pytest.raises(ConfigError, match="no model is configured"):
+                    prepare.connect_models(job)
+            else:
+                assert not prepare.connect_models(job).fallback
+
+
+def test_asking_looks_for_no_server(rlm: Rlm) -> None:
+    """It would hand documents to whatever listens there, even where the environment says where that is."""
+    with ScriptedServer([]) as server:
+        done = rlm("ask", "Where is it?", stdin="It is here.\n", env=dict(at(server.base_url)))
+        assert (done.code, server.connections) == (0, 0)
+    assert "no language model" in done.err
+
+
+def test_the_documented_table_is_the_one_that_decides() -> None:
+    """`rlm help models` and the manual name every default model of every provider."""
+    from rlm_cli.cli.manual import page
+    from rlm_cli.cli.topics import _models
+
+    for told in ("\n".join(_models()), page().replace("\\-", "-")):
+        for provider in catalog.PROVIDERS:
+            names = (provider.root, provider.sub, *provider.variables[: provider.root is not None])
+            assert all(name in told for name in names if name)
 
 
 # ── servers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
