@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import socket
+import tomllib
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -23,7 +24,7 @@ from rlm_cli.cli.listing import models as command
 from rlm_cli.errors import ConfigError
 from rlm_cli.models import OFFLINE, catalog
 from rlm_cli.models.connection import address_in
-from rlm_cli.models.servers import KINDS, NOBODY, Server, read_models, running
+from rlm_cli.models.servers import KINDS, NOBODY, Server, ollama_window, read_models, running
 from rlm_cli.settings import Settings
 
 NOWHERE = dict.fromkeys(
@@ -43,6 +44,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rlm_cli.models.servers.PROBE_S", 10.0)  # the machine the tests run on may be busy
     file = tmp_path / "own.toml"
     file.write_text("")
     return file
@@ -237,13 +239,31 @@ def test_whoever_does_not_answer_in_time_is_left_out() -> None:
             "HOSTED_VLLM_API_BASE": "no address",
             "LLAMAFILE_API_BASE": "http://[::1",
         }
-        (found,) = running(environ)
+        (found,) = running(environ, seconds=2)
     assert (found.kind.name, found.address, [m.name for m in found.models or ()]) == (
         "LM Studio",
         server.base_url,
         ["scripted"],
     )
     assert running(NOWHERE) == []
+
+
+def test_what_an_ollama_could_do(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model in full says what window it was made for, and the configuration that uses it, which does."""
+    shows = json.dumps({"model_info": {"general.architecture": "qwen3", "qwen3.context_length": 40_960}}).encode()
+    with ScriptedServer(lambda request: Reply(body=shows)) as server:
+        monkeypatch.setenv("OLLAMA_API_BASE", f"http://127.0.0.1:{server.port}")
+        out = shown(here, capsys, "ollama_chat/scripted")
+        for broken in (b"", b"[]", b'{"model_info": 7}', b'{"model_info": {"a.context_length": "x"}}'):
+            shows = broken
+            assert ollama_window(f"http://127.0.0.1:{server.port}", "scripted") is None
+    assert "40,960 tokens are possible" in out
+    lines = out.partition("[models.mine]")[2].partition("and then")[0]
+    tables = tomllib.loads("[models.mine]" + lines)["models"]
+    model = models.connect("mine", models=tables, keys={}, environ={})
+    assert (model.window, model.endpoint) == (40_960, f"127.0.0.1:{server.port}")
 
 
 def test_where_ollama_is() -> None:
