@@ -53,7 +53,6 @@ def _load() -> Any:
 
 
 _aiohttp = Background(_load, "aiohttp-import")
-_certificates = Background(trusted, "certificates")
 
 
 def start_import() -> None:
@@ -105,10 +104,10 @@ class ChatModel:
             return
         library = await asyncio.wrap_future(_aiohttp.start())
         https = self._connection.chat.startswith("https:")
-        certificates = await asyncio.wrap_future(_certificates.start()) if https else True
+        certificates = await asyncio.to_thread(trusted) if https else True
         if self._session is not None:  # another request came first
             return
-        resolver = _only_this_machine() if self._connection.local else library.ThreadedResolver()
+        resolver = only_this_machine() if self._connection.local else library.ThreadedResolver()
         connector = library.TCPConnector(limit=0, ssl=certificates, resolver=resolver)
         self._session = library.ClientSession(
             connector=connector,
@@ -200,7 +199,9 @@ class ChatModel:
             raw = await self._read(response, None if good else MOST_ERROR_BYTES)
             if not good:
                 raise _answered(raw, response.status, response.headers)
-            streamed = "event-stream" in response.headers.get("Content-Type", "") or raw[:6].lstrip() == b"data:"
+            streamed = "event-stream" in response.headers.get("Content-Type", "") or raw[:64].lstrip().startswith(
+                b"data:"
+            )
             answered = response.headers
         if streamed:
             why = "it sent a stream of events, which nobody asked for"
@@ -288,9 +289,9 @@ def _unpacking(encoding: str) -> Any:
     raise Answered(f"a reply in the encoding {encoding[:40]!r}, which nobody asked for", 502, {})
 
 
-def _only_this_machine() -> Any:
+def only_this_machine() -> Any:
     """Resolves names to loopback addresses, or to nothing: what a name meant a while ago may have changed."""
-    library = _aiohttp.loaded
+    library = _aiohttp.start().result()
 
     class Loopback(library.ThreadedResolver):  # type: ignore[misc, name-defined]
         async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> Any:

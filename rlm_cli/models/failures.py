@@ -185,6 +185,8 @@ def _unreachable(error: BaseException) -> str | None:
         return "it did not answer in time"
     if "ClientHttpProxyError" in kinds:
         return f"the proxy answered {getattr(error, 'status', '')}"
+    if "ClientProxyConnectionError" in kinds:
+        return "the proxy that the environment names cannot be reached"
     if not kinds & {"ConnectError", "ClientConnectorError"}:
         return None
     system = next((link for link in reversed(list(_chain(error))) if isinstance(link, OSError)), None)

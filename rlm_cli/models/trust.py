@@ -30,38 +30,34 @@ _BUNDLES = (
 _PLACES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 
 
-@cache
 def trusted() -> ssl.SSLContext:
     """Checks certificates and names against what is trusted. Takes 20 ms or more: not for the event loop.
 
     Raises `ConfigError` when a variable names certificates that cannot be read.
     """
-    for variable in _PLACES:
-        place = os.environ.get(variable, "")
+    places = {variable: os.environ.get(variable, "") for variable in _PLACES}
+    for variable, place in places.items():
         if place and not Path(place).exists():
             raise ConfigError(f"{variable}: {place} is not there", hint="correct it, or unset it")
     try:
-        context = _store()
+        return _store(*places.values())
     except (OSError, ssl.SSLError) as error:
         why = str(error)[:200]
         raise ConfigError("no certificates could be read", why=why, hint=f"look at {', '.join(_PLACES)}") from None
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
-def _store() -> ssl.SSLContext:
-    openssl = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE")
-    if bundle and not openssl:
-        folder = Path(bundle).is_dir()
-        return ssl.create_default_context(capath=bundle) if folder else ssl.create_default_context(cafile=bundle)
-    if sys.platform != "linux" and not openssl:
+@cache
+def _store(file: str, folder: str, bundle: str) -> ssl.SSLContext:
+    if bundle and not (file or folder):
+        is_folder = Path(bundle).is_dir()
+        return ssl.create_default_context(capath=bundle) if is_folder else ssl.create_default_context(cafile=bundle)
+    if sys.platform != "linux" and not (file or folder):
         import truststore
 
         return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context = ssl.create_default_context()
-    if not openssl and not context.cert_store_stats()["x509_ca"]:  # OpenSSL does not know where this system has them
-        import certifi
+    if not (file or folder or context.cert_store_stats()["x509_ca"]):
+        import certifi  # OpenSSL does not know where this system has them, if it has any
 
         context.load_verify_locations(cafile=certificate_file() or certifi.where())
     return context
