@@ -158,6 +158,7 @@ def connect_models(job: Job) -> Models:
         "environ": job.environ,
         "protocol": s.protocol,
         "effort": s.effort,
+        "transport": s.transport,
     }
     root = models.connect(choice.name, **settings)
     sub_name = s.sub_model or choice.sub

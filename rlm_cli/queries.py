@@ -40,6 +40,9 @@ TOOL_CHARS = 100_000
 """Characters that the trace keeps of the arguments, and of the result, of a call of a function of the user's."""
 PRINTED_CHARS = 2_000
 """And of what its code printed: the end of it."""
+LARGE = 50_000
+"""Characters of a prompt from which on they start one by one: hashing, journaling and writing 64 of 400 KB as JSON
+takes 0.3 s, in which nothing else would happen."""
 RUN_WIDE = frozenset({StopReason.MAX_BUDGET, StopReason.MAX_TOKENS, StopReason.MAX_SUBCALLS, StopReason.TIMEOUT})
 """Limits that a child shares with its parent: where it met one, the parent will too."""
 
@@ -102,6 +105,8 @@ class Queries:
                 if key:
                     self._asked[key] = answering
                     answering.add_done_callback(partial(self._forget_failed, key))
+                if len(prompt) + contexts.length(context) > LARGE:
+                    await asyncio.sleep(0)
         results = [one.result() for one in asked]
         if refusal is not None:
             results += [self._refuse(parent, refusal)] * (len(query.prompts) - len(asked))

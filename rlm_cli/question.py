@@ -203,6 +203,7 @@ class Question:
                 settings=self._settings(),
                 folder=str(working_folder()),
                 continues=self.job.earlier.run if self.job.earlier is not None else "",
+                transports={model.name: model.transport for model in self.models.all if model.transport},
             )
         )
         self.stream.emit(self.documents.loaded())

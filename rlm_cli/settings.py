@@ -171,6 +171,8 @@ class Settings:
     """How the REPL is offered to a model: text, as a block of code to write; tools, as a function to call; auto, text until the model calls a function."""
     effort: str | None = setting(None, "choice", choices=("low", "medium", "high"), none=True)
     """How long models that can reason do so before they reply; none leaves it to them."""
+    transport: str = setting("auto", "choice", choices=("auto", "lean", "litellm"))
+    """How models are asked: litellm speaks to every provider; lean is plain HTTP, fast to start, for those that speak OpenAI's chat completions; auto takes lean where it can."""
     corpora_size: int = setting(2 << 30, "size", minimum=0)
     """Disk space for the documents of past runs, for follow-up questions; half of it for one corpus at most."""
     subcall_models: tuple[str, ...] = setting((), "list")
@@ -178,7 +180,7 @@ class Settings:
     keys: dict[str, Any] = setting({}, "table")
     """Where API keys come from: [keys] PROVIDER = { env = "NAME" } or { command = "…" }."""
     models: dict[str, Any] = setting({}, "table")
-    """Models of your own: [models.NAME] with model, api_base, window, max_output, price, protocol, effort, options."""
+    """Models of your own: [models.NAME] with model, api_base, window, max_output, price, protocol, effort, transport, options."""
 # fmt: on
 
 

@@ -38,7 +38,7 @@ def plan_text(
     lines += _setup(job, models, mode, sandbox)
     if tools is not None:
         lines.append(f"tools  {one_line(tools.listed(), 2_000)}: outside the sandbox, with your rights")
-    endpoints = dict.fromkeys(m.endpoint for m in models.all if m.endpoint)
+    endpoints = dict.fromkeys(f"{m.endpoint} ({m.transport})" for m in models.all if m.endpoint)
     lines.append("sends text to  " + (" · ".join(endpoints) or "nobody: no language model is used"))
     lines.append(_cost(job, models))
     lines.append(f"nothing was sent. run it:  {for_real}")

@@ -42,6 +42,8 @@ class Model(Protocol):
     """Its provider holds a reply to a JSON Schema, as far as is known."""
     rpm: int | None
     """Requests a minute the user allows; None = as many as there are."""
+    transport: str | None
+    """How its requests go out, `lean` or `litellm`; None when nothing is sent."""
 
     async def ready(self) -> None:
         """Returns once a request could be sent: what has to be loaded for it counts as no request's time.
@@ -125,21 +127,28 @@ def connect(
     local: bool = False,
     protocol: Dialect = "auto",
     effort: str | None = None,
+    transport: str = "auto",
 ) -> Model:
     """The model of a name: `provider/model`, a `[models.NAME]`, or `offline/extractive`.
 
     `options` are `KEY=VALUE` and `sub.KEY=VALUE`; values are JSON where they can be. `local` refuses whatever is not
-    loopback. `protocol` and `effort` as in the table of settings. Nothing is sent. Raises `ConfigError` when a request
-    could not succeed.
+    loopback. `protocol`, `effort` and `transport` as in the table of settings. Nothing is sent. Raises
+    `ConfigError` when a request could not succeed.
     """
     if name == OFFLINE and name not in models:
         from .offline import ExtractiveModel
 
         return ExtractiveModel()
     from .connection import Surroundings, resolve
+
+    found = resolve(name, Surroundings(models, keys, options, local, environ, protocol, effort, transport))
+    if found.transport == "lean":
+        from .chat import ChatModel
+
+        return ChatModel(found)
     from .litellm import LitellmModel
 
-    return LitellmModel(resolve(name, Surroundings(models, keys, options, local, environ, protocol, effort)))
+    return LitellmModel(found)
 
 
 def warm_up() -> None:
@@ -154,10 +163,18 @@ def warm_up() -> None:
 
 
 def warm_up_for(models: Iterable[Model]) -> Callable[[], None]:
-    """`warm_up` when one of these models needs it, else a function that does nothing."""
-    from .litellm import LitellmModel
+    """Starts to load, in the background, what requests to these models need."""
+    ways = {model.transport for model in models}
 
-    return warm_up if any(isinstance(model, LitellmModel) for model in models) else lambda: None
+    def start() -> None:
+        if "litellm" in ways:
+            warm_up()
+        if "lean" in ways:
+            from .chat import start_import
+
+            start_import()
+
+    return start
 
 
 def without_keys(environ: Mapping[str, str], models: Iterable[Model]) -> dict[str, str]:
@@ -174,6 +191,5 @@ def without_keys(environ: Mapping[str, str], models: Iterable[Model]) -> dict[st
 
 def secrets(models: Iterable[Model]) -> tuple[str, ...]:
     """The keys these models hold, for whoever writes to disk and must not write them."""
-    from .litellm import LitellmModel
-
-    return tuple(model.secret for model in models if isinstance(model, LitellmModel) and model.secret)
+    held = (getattr(model, "secret", None) for model in models)
+    return tuple(key for key in held if isinstance(key, str) and key)

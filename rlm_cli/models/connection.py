@@ -23,6 +23,8 @@ from ..errors import ConfigError
 from ..ledger import Price
 from . import catalog
 from . import keys as credentials
+from .transport import Transport, chat_address
+from .transport import choose as choose_transport
 
 NO_KEY = "none"
 """Sent where a server wants no key: litellm would pick one up from the environment otherwise."""
@@ -37,10 +39,15 @@ _TABLE: dict[str, type | tuple[type, ...]] = {
     "rpm": int,
     "protocol": str,
     "effort": str,
+    "transport": str,
     "options": dict,
     "key": dict,
 }
-_CHOICES = {"protocol": ("auto", "text", "tools"), "effort": ("low", "medium", "high")}
+_CHOICES = {
+    "protocol": ("auto", "text", "tools"),
+    "effort": ("low", "medium", "high"),
+    "transport": ("auto", "lean", "litellm"),
+}
 _PRICE = ("input", "cached", "cache_write", "output")
 _OUR_ARGUMENTS = (
     "model messages stream n tools functions timeout num_retries max_retries fallbacks caching client api_key api_base"
@@ -56,7 +63,8 @@ class Connection:
 
     `model` is in litellm's spelling. `api_base` None: the provider's own. `endpoint` is the host shown in the plan.
     `protocol`: how it is offered the REPL. `reasons`: it thinks before it writes, as far as is known; `effort`: for how
-    long, None = as it likes.
+    long, None = as it likes. `transport`: which way it is asked; `chat`: the address for the lean one; `output_limit`:
+    the name that its output limit has there. `local`: only this machine may be asked.
     """
 
     name: str
@@ -73,6 +81,10 @@ class Connection:
     reasons: bool = False
     effort: str | None = None
     structured: bool = False
+    transport: Transport = "litellm"
+    chat: str = ""
+    output_limit: str = "max_tokens"
+    local: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     sub_options: Mapping[str, Any] = field(default_factory=dict)
     key: str | None = field(default=None, repr=False)
@@ -90,6 +102,7 @@ class Surroundings:
     environ: Mapping[str, str]
     protocol: Dialect = "auto"
     effort: str | None = None
+    transport: str = "auto"
 
 
 def resolve(name: str, around: Surroundings) -> Connection:
@@ -142,6 +155,19 @@ def resolve(name: str, around: Surroundings) -> Connection:
         )
     if key is None and own_server:
         key = NO_KEY
+    effort = table.get("effort", around.effort if reasons else None)
+    transport = choose_transport(
+        table.get("transport", around.transport),
+        name,
+        provider,
+        known,
+        api_base=api_base,
+        options=(*options, *sub_options),
+        effort=effort is not None and "effort" not in table,
+        tools=protocol != "text",
+    )
+    # OpenAI's newer models want the new name of the limit, servers that imitate it often know the old one only.
+    new_name = prefix == "openai" and (api_base is None or (known is not None and known.reasons))
     return Connection(
         name=name,
         model=model,
@@ -155,8 +181,12 @@ def resolve(name: str, around: Surroundings) -> Connection:
         loopback=loopback,
         protocol=protocol,
         reasons=reasons or "effort" in table,
-        effort=table.get("effort", around.effort if reasons else None),
+        effort=effort,
         structured=known is not None and known.structured,
+        transport=transport,
+        chat=chat_address(api_base or catalog.CHAT.get(prefix) or ""),
+        output_limit="max_completion_tokens" if new_name else "max_tokens",
+        local=around.local,
         options=options,
         sub_options=sub_options,
         key=key,
