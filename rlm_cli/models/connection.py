@@ -41,7 +41,7 @@ _TABLE: dict[str, type | tuple[type, ...]] = {
     "key": dict,
 }
 _CHOICES = {"protocol": ("auto", "text", "tools"), "effort": ("low", "medium", "high")}
-_PRICE = ("input", "cached", "cache_write", "output")
+_PRICE = ("input", "cached", "cache_write", "output", "reasoning")
 _OUR_ARGUMENTS = (
     "model messages stream n tools functions timeout num_retries max_retries fallbacks caching client api_key api_base"
     " base_url max_tokens max_completion_tokens mock_response"
@@ -180,7 +180,11 @@ def _known(provider: catalog.Provider, bare: str, table: Mapping[str, Any]) -> c
 def _measures(
     provider: catalog.Provider, known: catalog.Known | None, table: Mapping[str, Any], loopback: bool
 ) -> tuple[int, int, Price | None]:
-    """Window, output limit, price: the table's own, else what is known, else cautious ones."""
+    """Window, output limit, price: the table's own, else what is known, else cautious ones.
+
+    A price that the user wrote wins over the map, which is as old as the installed litellm; a provider's own figure,
+    which comes with its reply, wins over both.
+    """
     default = catalog.OLLAMA_WINDOW if provider.name.startswith("ollama") else catalog.DEFAULT_WINDOW
     window = known.window if known else default
     price = known.price if known else None
@@ -189,7 +193,7 @@ def _measures(
         window = min(window, default)
     if "price" in table:
         given = table["price"]
-        price = Price(given["input"], given["output"], given.get("cached"), given.get("cache_write"))
+        price = Price(**{name: float(usd) for name, usd in given.items()})
     max_output = known.max_output if known else catalog.DEFAULT_MAX_OUTPUT
     return table.get("window", window), table.get("max_output", max_output), price
 
