@@ -24,11 +24,12 @@ from . import schema as schemas
 from . import tools as user_tools
 from .builder import CorpusBuilder, Unwritable
 from .corpus import Corpus
-from .dispatch import Emit, output_limit
+from .dispatch import output_limit
 from .errors import RlmError, SourceError, UsageError
 from .events import CorpusLoaded, Reading
 from .ledger import Limits
 from .models import Model
+from .request import Emit
 from .schema import YES_NO, Schema
 from .settings import Settings
 from .tools import Tools

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, contexts, evidence, kept, models, prepare, prompts, trace
-from .dispatch import Deadline
+from .deadline import Deadline
 from .errors import InvalidAnswer, LimitReached, RlmError, internal
 from .events import CitationChecked, DocumentsRead, NoticeGiven, RunFinished, RunStarted
 from .ledger import StopReason

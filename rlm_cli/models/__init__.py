@@ -42,6 +42,8 @@ class Model(Protocol):
     """Its provider holds a reply to a JSON Schema, as far as is known."""
     rpm: int | None
     """Requests a minute the user allows; None = as many as there are."""
+    tpm: int | None
+    """The same of tokens, in and out."""
 
     async def ready(self) -> None:
         """Returns once a request could be sent: what has to be loaded for it counts as no request's time.

@@ -152,7 +152,7 @@ def _price(entry: dict[str, Any]) -> Price | None:
     price = _price_at(entry, "", None)
     if price is None:
         return None
-    above = []
+    above: list[tuple[int, Price]] = []
     for step in _steps(entry):
         dearer = _price_at(entry, f"_above_{step // 1000}k_tokens", price if not above else above[-1][1])
         assert dearer is not None
@@ -165,8 +165,7 @@ def _price_at(entry: dict[str, Any], step: str, below: Price | None) -> Price | 
 
     def per_million(key: str) -> float | None:
         value = entry.get(f"{key}{step}")
-        known = isinstance(value, (int, float)) and not isinstance(value, bool) and value
-        return round(value * 1e6, 9) if known else None
+        return round(value * 1e6, 9) if isinstance(value, (int, float)) and value else None
 
     given, written = per_million("input_cost_per_token"), per_million("output_cost_per_token")
     if given is None and written is None and below is None:

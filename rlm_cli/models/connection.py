@@ -35,6 +35,7 @@ _TABLE: dict[str, type | tuple[type, ...]] = {
     "max_output": int,
     "price": dict,
     "rpm": int,
+    "tpm": int,
     "protocol": str,
     "effort": str,
     "options": dict,
@@ -68,6 +69,7 @@ class Connection:
     max_output: int
     price: Price | None
     rpm: int | None = None
+    tpm: int | None = None
     loopback: bool = False
     protocol: Dialect = "auto"
     reasons: bool = False
@@ -152,6 +154,7 @@ def resolve(name: str, around: Surroundings) -> Connection:
         max_output=min(max_output, window),
         price=price,
         rpm=table.get("rpm"),
+        tpm=table.get("tpm"),
         loopback=loopback,
         protocol=protocol,
         reasons=reasons or "effort" in table,
@@ -193,7 +196,7 @@ def _measures(
         window = min(window, default)
     if "price" in table:
         given = table["price"]
-        price = Price(**{name: float(usd) for name, usd in given.items()})
+        price = Price(*(given.get(name) for name in ("input", "output", "cached", "cache_write", "reasoning")))
     max_output = known.max_output if known else catalog.DEFAULT_MAX_OUTPUT
     return table.get("window", window), table.get("max_output", max_output), price
 

@@ -110,7 +110,7 @@ class LitellmModel:
         self.price = connection.price
         self.protocol = connection.protocol
         self.reasons = connection.reasons
-        self.rpm = connection.rpm
+        self.rpm, self.tpm = connection.rpm, connection.tpm
         self.structured = connection.structured
         self._connection = connection
         if connection.loopback:
@@ -198,7 +198,9 @@ class LitellmModel:
     def _completion(self, response: Any) -> Completion:
         usage = getattr(response, "usage", None)
         if not response.choices:
-            raise ModelError(f"{self.name} sent a reply without choices", retriable=True, usage=_usage(usage))
+            sent = f"{self.name} sent a reply without choices"
+            hint = "try again later, or another model"
+            raise ModelError(sent, why="it holds no text", hint=hint, retriable=True, usage=_usage(usage))
         choice = response.choices[0]
         text, thought = reply.split(
             _encodable(choice.message.content or getattr(choice.message, "refusal", None) or "")
@@ -206,7 +208,8 @@ class LitellmModel:
         finish, calls = choice.finish_reason or "stop", _calls(choice.message)
         if finish == "content_filter" and not (text or calls):
             why = "its provider's content filter"
-            raise ModelError(f"{self.name} refused to answer", why=why, usage=_usage(usage))
+            hint = "ask in other words, or another model"
+            raise ModelError(f"{self.name} refused to answer", why=why, hint=hint, usage=_usage(usage))
         reasoning = _encodable(getattr(choice.message, "reasoning_content", None) or "")
         return Completion(
             text=text,

@@ -42,6 +42,7 @@ class ExtractiveModel:
     reasons = False
     structured = False
     rpm: int | None = None
+    tpm: int | None = None
 
     async def ready(self) -> None:
         """Nothing has to be loaded."""
