@@ -200,7 +200,7 @@ class Dispatch:
         return wait
 
     def _tell(self, request: Request, wait: float, why: str) -> None:
-        self._emit(NoticeGiven("retrying", f"waiting {wait:.0f} s: {why}", round(wait, 1)), request.call)
+        self._emit(NoticeGiven("retrying", f"waiting {max(wait, 1):.0f} s: {why}", round(wait, 1)), request.call)
 
     def _lane(self, model: Model) -> Lane:
         key = (model.endpoint, model.name)

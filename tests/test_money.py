@@ -8,7 +8,6 @@ without a count, cancellations from outside. Nothing comes from a network, so te
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import Sequence
 
@@ -23,7 +22,7 @@ from rlm_cli.events import CompletionFinished, CompletionStarted, Event, LimitHi
 from rlm_cli.ledger import Ledger, Limits, Price, Refusal, Usage
 from rlm_cli.models import Model
 
-RUNS = int(os.environ.get("RLM_SIMULATED_RUNS", "150"))
+RUNS = 150
 """In the suite; ten thousand under the marker `slow`."""
 
 
@@ -103,14 +102,11 @@ class Simulated:
         self.calm = calm
         self.events: list[Event] = []
         self.used_at_refusal: float | None = None
-        self.landing = self.ceiling = 0.0
 
     def _emit(self, event: Event, call: str | None) -> None:
         self.events.append(event)
         if isinstance(event, LimitHit) and self.used_at_refusal is None:
             self.used_at_refusal = self.ledger.spent.usd
-        if isinstance(event, CompletionStarted):
-            self.ceiling = max(self.ceiling, event.reserved_usd or 0.0)
 
     async def main(self) -> None:
         self.ledger = Ledger(Limits(max_budget=self.cap, timeout_s=self.timeout_s, jobs=self.jobs))

@@ -93,9 +93,7 @@ class Asking:
         self.notices: list[NoticeGiven] = []
         limits = Limits(max_budget=None, timeout_s=timeout_s, jobs=jobs)
         deadline = Deadline.after(timeout_s)
-        self.dispatch = Dispatch(
-            Ledger(limits), deadline, self._emit, retries=retries, request_timeout_s=300.0, **more
-        )
+        self.dispatch = Dispatch(Ledger(limits), deadline, self._emit, retries=retries, request_timeout_s=300.0, **more)
 
     def _emit(self, event: Event, call: str | None) -> None:
         if isinstance(event, NoticeGiven):

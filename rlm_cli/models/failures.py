@@ -167,7 +167,7 @@ def retry_after(error: BaseException) -> float | None:
     """Seconds the server asks to wait, None where it says nothing."""
     headers = getattr(error, "litellm_response_headers", None) or getattr(error, "headers", None) or {}
     lower = {str(name).lower(): str(value) for name, value in headers.items()}
-    return asked_to_wait(lower, str(error), time.time())
+    return asked_to_wait(lower, f"{error} {_codes(error)}", time.time())
 
 
 def _redirected(error: BaseException) -> bool:
@@ -200,13 +200,16 @@ def _kinds(error: BaseException) -> set[str]:
 
 
 def _codes(error: BaseException) -> str:
-    """The error codes in the chain of exceptions: litellm drops them, its clients have them."""
-    return " ".join(str(code) for link in _chain(error) for code in (_code(link),) if code)
+    """The error codes and details in the chain of exceptions: litellm drops them, its clients have them."""
+    return " ".join(str(code) for link in _chain(error) for code in _code(link) if code)
 
 
-def _code(error: BaseException) -> Any:
+def _code(error: BaseException) -> tuple[Any, ...]:
     body = getattr(error, "body", None)
-    return body.get("code") if isinstance(body, dict) else getattr(error, "code", None)
+    if not isinstance(body, dict):
+        return (getattr(error, "code", None),)
+    details = body.get("details")
+    return body.get("code"), json.dumps(details) if details else None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
