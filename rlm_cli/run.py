@@ -89,6 +89,7 @@ class Run:
             stream.emit,
             retries=job.settings.retries,
             request_timeout_s=job.settings.request_timeout,
+            stand_ins=models.stand_ins,
         )
         self.seen = Seen(Coverage(documents.corpus), documents.corpus.lines, stream.emit)
         self.own = defaultdict[str, Own](Own)

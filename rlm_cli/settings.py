@@ -153,6 +153,10 @@ class Settings:
     # Configuration only: what belongs to a machine, a project or a model
     retries: int = setting(4, "int", minimum=0)
     """How often a request that failed for a passing reason is sent again."""
+    fallback: tuple[str, ...] = setting((), "list")
+    """Models to ask instead, in this order, once one has no quota, is unknown to its provider or still fails after all retries. A [models.NAME] may have a list of its own."""
+    unknown_price: str = setting("notice", "choice", choices=("notice", "error"))
+    """With --max-budget and a model whose price is not known: notice says so and counts tokens, error refuses the run."""
     request_timeout: float = setting(300.0, "duration", minimum=0)
     """Seconds for one request to a model."""
     cell_timeout: float = setting(60.0, "duration", project="lower", minimum=0)
@@ -178,7 +182,7 @@ class Settings:
     keys: dict[str, Any] = setting({}, "table")
     """Where API keys come from: [keys] PROVIDER = { env = "NAME" } or { command = "…" }."""
     models: dict[str, Any] = setting({}, "table")
-    """Models of your own: [models.NAME] with model, api_base, window, max_output, price, protocol, effort, options."""
+    """Models of your own: [models.NAME] with model, api_base, base_model, window, max_output, price, rpm, tpm, fallback, protocol, effort, options, key."""
 # fmt: on
 
 

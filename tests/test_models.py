@@ -141,7 +141,7 @@ def test_tools_are_possible() -> None:
 def test_terminal_failures(reply: Reply, kind: type[RlmError], words: str) -> None:
     """A wrong key, an unknown model and an empty account end the run at once; the key is in no message."""
     error = failure(reply)
-    assert type(error) is kind
+    assert isinstance(error, kind)
     assert words in error.message
     assert error.why
     assert not isinstance(error, ModelError) or (error.terminal and not error.retriable)

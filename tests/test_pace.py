@@ -13,8 +13,8 @@ import virtual
 from rlm_cli.call import Completion, Message
 from rlm_cli.deadline import Deadline, now
 from rlm_cli.dispatch import Dispatch
-from rlm_cli.errors import ConfigError, ModelError, RlmError
-from rlm_cli.events import Event, NoticeGiven
+from rlm_cli.errors import ConfigError, ModelError, RlmError, UnknownModel
+from rlm_cli.events import CompletionFinished, CompletionStarted, Event, NoticeGiven
 from rlm_cli.ledger import Ledger, Limits, Price, Refusal, StopReason, Usage
 from rlm_cli.models import Model
 from rlm_cli.pace import Lane
@@ -91,6 +91,8 @@ class Asking:
 
     def __init__(self, timeout_s: float | None = None, jobs: int = 8, retries: int = 4, **more: Any) -> None:
         self.notices: list[NoticeGiven] = []
+        self.finished: list[CompletionFinished] = []
+        self.started = 0
         limits = Limits(max_budget=None, timeout_s=timeout_s, jobs=jobs)
         deadline = Deadline.after(timeout_s)
         self.dispatch = Dispatch(Ledger(limits), deadline, self._emit, retries=retries, request_timeout_s=300.0, **more)
@@ -98,6 +100,9 @@ class Asking:
     def _emit(self, event: Event, call: str | None) -> None:
         if isinstance(event, NoticeGiven):
             self.notices.append(event)
+        if isinstance(event, CompletionFinished):
+            self.finished.append(event)
+        self.started += isinstance(event, CompletionStarted)
 
     async def one(self, model: Model, n: int = 0) -> Completion | Refusal:
         return await self.dispatch.complete(f"0.{n}", model, ASKED, "sub")
@@ -278,5 +283,75 @@ def test_cancelled_waiters_leave_the_row() -> None:
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
         assert answered(outcomes) == 2
         assert now() == pytest.approx(2.5)
+
+    virtual.run(main())
+
+
+GONE = UnknownModel("a: there is no such model")
+NO_QUOTA = ModelError("a: the account has no credit left", terminal=True)
+DOWN = ModelError("a: the server answered 500", retriable=True)
+
+
+@pytest.mark.parametrize(("error", "asked"), [(GONE, 2), (NO_QUOTA, 2), (DOWN, 6)], ids=["unknown", "quota", "500"])
+def test_another_model_answers_for_one_that_fails_for_good(error: RlmError, asked: int) -> None:
+    """The next one of the list, from then on for the whole run; said once, and the events say who answered."""
+
+    async def main() -> None:
+        a, b, c = Broken(error, "a"), Broken(NO_QUOTA, "b"), Server("c")
+        asking = Asking(jobs=2, retries=2, stand_ins={"a": (b, c)})
+        assert answered(await asking.many(a, 20)) == 20
+        assert len(a.asked) <= asked
+        assert len(b.asked) <= 2
+        told = [notice.message for notice in asking.notices if notice.code == "fallback"]
+        assert told == [f"{error.message}; b is asked instead", f"{NO_QUOTA.message}; c is asked instead"]
+        assert {event.model for event in asking.finished if event.error is None} == {"c"}
+        assert len(asking.finished) == asking.started
+        asked_before = len(a.asked)
+        assert answered([await asking.one(a)]) == 1
+        assert len(a.asked) == asked_before
+
+    virtual.run(main())
+
+
+@pytest.mark.parametrize(
+    "error", [ConfigError("wrong key"), ModelError("too long", too_long=True), ModelError("filtered")],
+    ids=["key", "too long", "filter"],
+)  # fmt: skip
+def test_no_other_model_is_asked_for_what_is_not_the_models_fault(error: RlmError) -> None:
+    """A wrong key is for the user to know; a text that is too long, or not to be answered, stays so."""
+
+    async def main() -> None:
+        other = Server("b")
+        with pytest.raises(type(error)):
+            await Asking(stand_ins={"a": (other,)}).one(Broken(error, "a"))
+        assert other.asked == []
+
+    virtual.run(main())
+
+
+def test_the_last_of_the_list_fails_as_it_would_alone() -> None:
+    """No loop: each is asked in its turn, then the failure of the last one is the run's."""
+
+    async def main() -> None:
+        a, b = Broken(GONE, "a"), Broken(NO_QUOTA, "b")
+        asking = Asking(stand_ins={"a": (b,), "b": (a,)})
+        with pytest.raises(ModelError, match="no credit"):
+            await asking.one(a)
+        assert (len(a.asked), len(b.asked)) == (1, 1)
+
+    virtual.run(main())
+
+
+def test_a_stand_in_is_asked_what_it_can_take() -> None:
+    """Its window, its output limit; a text that does not fit is too long, as it would be for the first."""
+
+    async def main() -> None:
+        small = Server("b")
+        small.window = 200
+        asking = Asking(stand_ins={"a": (small,)})
+        with pytest.raises(ModelError, match="window is 200 tokens") as caught:
+            await asking.one(Broken(GONE, "a"))
+        assert caught.value.too_long
+        assert small.asked == []
 
     virtual.run(main())

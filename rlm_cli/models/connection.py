@@ -36,6 +36,7 @@ _TABLE: dict[str, type | tuple[type, ...]] = {
     "price": dict,
     "rpm": int,
     "tpm": int,
+    "fallback": list,
     "protocol": str,
     "effort": str,
     "options": dict,
@@ -216,6 +217,8 @@ def checked_table(name: str, table: object) -> dict[str, Any]:
             raise ConfigError(f"{where} {key}: {_wanted(_TABLE[key])} is wanted")
         if isinstance(value, int) and value <= 0:
             raise ConfigError(f"{where} {key}: a number above 0 is wanted")
+        if isinstance(value, list) and not all(isinstance(name, str) for name in value):
+            raise ConfigError(f"{where} {key}: {_wanted(list)} is wanted")
         if key in _CHOICES and value not in _CHOICES[key]:
             raise ConfigError(f"{where} {key}: {value!r} is not one of {', '.join(_CHOICES[key])}")
     if "model" not in table:
@@ -314,7 +317,9 @@ def _is_loopback(endpoint: str | None, *, resolving: bool) -> bool:
 
 
 def _wanted(kind: type | tuple[type, ...]) -> str:
-    return {str: "a text", int: "a whole number", dict: "a table"}[kind if isinstance(kind, type) else kind[0]]
+    return {str: "a text", int: "a whole number", dict: "a table", list: "a list of models"}[
+        kind if isinstance(kind, type) else kind[0]
+    ]
 
 
 def _did_you_mean(word: str, words: Sequence[str] | Mapping[str, Any]) -> str:
