@@ -103,6 +103,7 @@ class Dispatch:
                 if not _is_for_good(error) or number + 1 == len(asked):
                     raise
                 self._stand_in(model.name, number + 1, error, asked[number + 1].name)
+                self._lane(asked[number]).close(error)  # those who wait to try it again need not
 
     async def _complete(self, request: Request) -> Completion | Refusal:
         """One model asked until it answers, or never will; what was put on the stream as started is finished there."""
@@ -180,7 +181,7 @@ class Dispatch:
         """Seconds until another try; raises the error where none makes sense. A server that says we ask too often will
         answer in time, so that counts as no failure."""
         request.failures += not error.rate
-        if not error.retriable or request.failures > self._retries:
+        if not error.retriable or lane.closed is not None or request.failures > self._retries:
             raise error
         wait = lane.held if error.overload else error.retry_after
         wait = backoff(request.failures - 1) if wait is None else wait

@@ -292,7 +292,7 @@ NO_QUOTA = ModelError("a: the account has no credit left", terminal=True)
 DOWN = ModelError("a: the server answered 500", retriable=True)
 
 
-@pytest.mark.parametrize(("error", "asked"), [(GONE, 2), (NO_QUOTA, 2), (DOWN, 6)], ids=["unknown", "quota", "500"])
+@pytest.mark.parametrize(("error", "asked"), [(GONE, 2), (NO_QUOTA, 2), (DOWN, 46)], ids=["unknown", "quota", "500"])
 def test_another_model_answers_for_one_that_fails_for_good(error: RlmError, asked: int) -> None:
     """The next one of the list, from then on for the whole run; said once, and the events say who answered."""
 

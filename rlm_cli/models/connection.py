@@ -317,9 +317,8 @@ def _is_loopback(endpoint: str | None, *, resolving: bool) -> bool:
 
 
 def _wanted(kind: type | tuple[type, ...]) -> str:
-    return {str: "a text", int: "a whole number", dict: "a table", list: "a list of models"}[
-        kind if isinstance(kind, type) else kind[0]
-    ]
+    names = {str: "a text", int: "a whole number", dict: "a table", list: "a list of models"}
+    return names[kind if isinstance(kind, type) else kind[0]]
 
 
 def _did_you_mean(word: str, words: Sequence[str] | Mapping[str, Any]) -> str:
