@@ -61,6 +61,9 @@ class Plain:
                 self._say(line)
             self._said_at = self._clock()
 
+    def pause(self) -> None:
+        """Lines stay where they are."""
+
     def close(self) -> None:
         self._stream = None
 

@@ -315,6 +315,10 @@ class Tree:
             canvas = Canvas(columns, height, self._color, self._ascii)
             self._region.show(frame(self._state, self._clock() - self._offset, canvas))
 
+    def pause(self) -> None:
+        if self._open:
+            self._region.hide()
+
     def close(self) -> None:
         if self._open:
             self._open = False
