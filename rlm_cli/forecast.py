@@ -60,6 +60,8 @@ class Forecast:
     root: str
     turns: int
     subcalls: int
+    share: float
+    """Of the text that the sub-calls read: there may be no more of them."""
     unknown: tuple[str, ...] = ()
 
     @property
@@ -74,7 +76,7 @@ def forecast(job: Job, models: Models, documents: Documents, call: Call | None) 
         asked = documents.tokens + PROMPT_TOKENS + int(len(job.question) / CHARS_PER_TOKEN)
         low = _priced({root: Usage(asked, REPLY_TOKENS // 5)}, s.samples)
         expected = _priced({root: Usage(asked, _reply(root))}, s.samples)
-        used, turns, subcalls = [root], 1, 0
+        used, turns, subcalls, share = [root], 1, 0, 1.0
         output = output_limit(root, "direct")
         longest = None if root.price is None else root.price.ceiling(len(documents.corpus.buffer) + asked, output)
         longest = None if longest is None else longest * MOST_DIRECT
@@ -94,8 +96,10 @@ def forecast(job: Job, models: Models, documents: Documents, call: Call | None) 
     unknown = tuple(dict.fromkeys(model.name for model in used if model.price is None))
     longest = None if longest is None else longest * s.samples
     if longest is not None and (s.max_budget is None or longest <= s.max_budget):
-        return Forecast(low, expected, longest, "every request at its longest", root.name, turns, subcalls, unknown)
-    return Forecast(low, expected, s.max_budget, "your --max-budget", root.name, turns, subcalls, unknown)
+        return Forecast(
+            low, expected, longest, "every request at its longest", root.name, turns, subcalls, share, unknown
+        )
+    return Forecast(low, expected, s.max_budget, "your --max-budget", root.name, turns, subcalls, share, unknown)
 
 
 def _reply(model: Model) -> int:

@@ -92,7 +92,8 @@ def cost_lines(cost: Forecast) -> list[str]:
     else:
         lines = [f"cost   low {usd(cost.low.usd)}   expected {usd(cost.expected.usd)}   {high}"]
     if cost.subcalls:
-        read = f"{plural(cost.subcalls, 'sub-call')} read all of it once, {plural(cost.turns, 'turn')} of {cost.root}"
+        part = "all of it once" if cost.share == 1 else f"{cost.share:.0%} of it"
+        read = f"{plural(cost.subcalls, 'sub-call')} read {part}, {plural(cost.turns, 'turn')} of {cost.root}"
         lines.append(f"       expected: {read}; low: it is found by searching")
     if cost.high is not None and (cost.expected.usd or 0.0) > cost.high:
         lines.append("       expected is more than --max-budget: the answer may be partial (exit 6)")
