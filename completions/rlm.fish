@@ -32,6 +32,7 @@ complete -c rlm -n '__fish_seen_subcommand_from ask' -l timeout -x -d 'Wall time
 complete -c rlm -n '__fish_seen_subcommand_from ask' -s j -l jobs -x -d 'At most N requests in flight'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -l on-limit -x -a 'answer fail' -d 'When a limit is reached'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -s n -l dry-run -d 'Show the plan'
+complete -c rlm -n '__fish_seen_subcommand_from ask' -s y -l yes -d 'Do not ask before a run that may cost more than confirm_above'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -s c -l continue -d 'Go on from the last run with a new question'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -l run -x -d 'With --continue'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -l sandbox -x -a 'auto process container soft none' -d 'Where the model\'s code runs'

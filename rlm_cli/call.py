@@ -55,6 +55,12 @@ class Message:
         calls = "".join(called.name + called.arguments for called in self.calls)
         return self.content + calls + "".join(f"{tool.description}{tool.parameters}" for tool in self.tools)
 
+    def without_seals(self) -> Message:
+        """For another provider than the one that its calls came from."""
+        if not any(called.sealed for called in self.calls):
+            return self
+        return replace(self, calls=tuple(replace(called, sealed="") for called in self.calls))
+
     def plain(self) -> dict[str, Any]:
         """For a trace and for a hash: what is set, role and content always."""
         return {key: value for key, value in asdict(self).items() if value or key in ("role", "content")}

@@ -50,7 +50,7 @@ class Standing(StrEnum):
     ASKING = "asking"
     """a request is in flight"""
     RETRYING = "retrying"
-    """a request failed and waits before it is sent again"""
+    """a request waits for a clock: it failed, or the model is asked as often as it may be"""
     CODING = "coding"
     """code runs in the REPL, or waits there for sub-calls"""
     COMPLETE = "complete"
@@ -131,6 +131,8 @@ class CallState:
     cost: float | None = 0.0
     detail: str = ""
     """Why it waits, while `standing` is RETRYING; why it failed, afterwards."""
+    waits_until: float = 0.0
+    """Seconds of the run; 0 = not known."""
     answer: str = ""
     active: dict[str, CallState] = field(default_factory=dict)
     """Children that have not finished, in the order they started."""
@@ -201,7 +203,7 @@ class RunState:
             case CoverageGrew() as event:
                 self.coverage = event
             case NoticeGiven() as event:
-                self._notice(event, call)
+                self._notice(event, call, stamped.t)
             case LimitHit() as event:
                 self.limits.append(event)
             case CitationChecked() as event:
@@ -251,10 +253,11 @@ class RunState:
             finished = parent.tools if call.kind == "tool" else parent.folded
             finished.setdefault(call.standing, Folded()).add(call)
 
-    def _notice(self, event: NoticeGiven, call: CallState | None) -> None:
+    def _notice(self, event: NoticeGiven, call: CallState | None, t: float) -> None:
         self.notices.append(event)
         if event.code == "retrying" and call is not None:
             call.standing, call.detail = Standing.RETRYING, event.message
+            call.waits_until = t + event.wait_s if event.wait_s else 0.0
 
     def _count(self, event: CompletionFinished, call: CallState | None) -> None:
         """A cost of None is unknown and makes the total unknown, even of a failed request: 0.0 says it was free."""

@@ -77,7 +77,7 @@ class Queries:
             return [await self._tool(parent, query.model or "", query.prompts[0])]
         model = self._run.models.named(query.model)
         if model is None:
-            known = ", ".join(sorted({m.name for m in self._run.models.all}))
+            known = ", ".join(self._run.models.nameable)
             failed = Failed(f"model {query.model!r} may not be used here; these may: {known}")
             return [failed] * len(query.prompts)
         schema = None

@@ -16,7 +16,8 @@ from typing import Any
 from . import loop, prompts, reply
 from .call import Call, Check, Complete, Completion, Execute, Message, Output, Purpose
 from .corpus import Corpus
-from .dispatch import OUT_OF_TIME, Deadline, Dispatch
+from .deadline import OUT_OF_TIME, Deadline
+from .dispatch import Dispatch
 from .earlier import Earlier, Recorded
 from .errors import ModelError, RlmError
 from .events import (
@@ -88,6 +89,7 @@ class Run:
             stream.emit,
             retries=job.settings.retries,
             request_timeout_s=job.settings.request_timeout,
+            stand_ins=models.stand_ins,
         )
         self.seen = Seen(Coverage(documents.corpus), documents.corpus.lines, stream.emit)
         self.own = defaultdict[str, Own](Own)

@@ -113,6 +113,8 @@ class Settings:
     # Run
     dry_run: bool = setting(False, "flag", "-n", "--dry-run", group="Run", common=True, configurable=False)
     """Show the plan: files, models, cost at most. Sends nothing."""
+    yes: bool = setting(False, "flag", "-y", "--yes", group="Run", common=True, configurable=False)
+    """Do not ask before a run that may cost more than confirm_above."""
     follow_up: bool = setting(False, "flag", "-c", "--continue", group="Run", common=True, configurable=False)
     """Go on from the last run with a new question: its documents, its variables, what was said."""
     run: str | None = setting(None, "text", "--run", metavar="RUN", group="Run", configurable=False)
@@ -153,6 +155,12 @@ class Settings:
     # Configuration only: what belongs to a machine, a project or a model
     retries: int = setting(4, "int", minimum=0)
     """How often a request that failed for a passing reason is sent again."""
+    fallback: tuple[str, ...] = setting((), "list")
+    """Models to ask instead, in this order, once one has no quota, is unknown to its provider or still fails after all retries. A [models.NAME] may have a list of its own."""
+    confirm_above: float | None = setting(0.50, "usd", none=True, minimum=0)
+    """On a terminal, ask before a run whose plan expects to cost more than this; none never asks."""
+    unknown_price: str = setting("notice", "choice", choices=("notice", "error"))
+    """With --max-budget and a model whose price is not known: notice says so and counts tokens, error refuses the run."""
     request_timeout: float = setting(300.0, "duration", minimum=0)
     """Seconds for one request to a model."""
     cell_timeout: float = setting(60.0, "duration", project="lower", minimum=0)
@@ -180,7 +188,7 @@ class Settings:
     keys: dict[str, Any] = setting({}, "table")
     """Where API keys come from: [keys] PROVIDER = { env = "NAME" } or { command = "…" }."""
     models: dict[str, Any] = setting({}, "table")
-    """Models of your own: [models.NAME] with model, api_base, window, max_output, price, protocol, effort, transport, options."""
+    """Models of your own: [models.NAME] with model, api_base, base_model, window, max_output, price, rpm, tpm, fallback, protocol, effort, transport, options, key."""
 # fmt: on
 
 

@@ -11,7 +11,8 @@ import pytest
 from scripted import SENTINEL_KEY, Reply, ScriptedServer
 
 from rlm_cli.call import Completion, Message, Purpose
-from rlm_cli.dispatch import Deadline, Dispatch
+from rlm_cli.deadline import Deadline
+from rlm_cli.dispatch import Dispatch
 from rlm_cli.errors import ConfigError, ModelError, RlmError
 from rlm_cli.events import CompletionFinished, CompletionStarted, Event, LimitHit, NoticeGiven
 from rlm_cli.ledger import Ledger, Limits, Price, Refusal, StopReason, Usage
@@ -29,6 +30,8 @@ class Scripted:
     window, max_output = 100_000, 2_000
     price: Price | None = Price(1.0, 10.0)
     rpm: int | None = None
+    tpm: int | None = None
+    structured = False
 
     def __init__(self, *replies: Completion | Exception | float) -> None:
         self.replies = list(replies)
@@ -278,15 +281,12 @@ def test_the_landing_is_kept_aside_only_where_one_comes() -> None:
 def test_a_slow_body_is_no_reply() -> None:
     """litellm's own timeout is no deadline: a body that drips outlives it, and ours holds."""
 
-    async def body(run: Run) -> None:
+    async def main() -> None:
         with ScriptedServer(lambda request: Reply("x" * 400, drip_s=30)) as server:
             environ = {"OPENAI_API_KEY": SENTINEL_KEY, "OPENAI_API_BASE": server.base_url}
             model = connect("openai/gpt-5.4-mini", models={}, keys={}, environ=environ)
             await model.ready()
-            began = time.monotonic()
-            refused = await run.ask(model)
-            assert isinstance(refused, Refusal)
-            assert time.monotonic() - began < 10
+            assert isinstance(await Run(timeout_s=1.0).ask(model), Refusal)
             await model.close()
 
-    with_run(body, timeout_s=8, request_timeout_s=60)
+    asyncio.run(main())

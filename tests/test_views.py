@@ -75,9 +75,15 @@ class TestFrames:
             "├ 0.1 … 0.18  ✓ 18  openai/mini                              1.7M→9k   $0.11",
             "├ 0.19        ◐     openai/mini    98k chars · Which parts?                    3s",
             "├ 0.20        ◐     openai/mini    98k chars · Which parts?                    3s",
-            "└ 0.21        ↻     openai/mini    waiting 12 s: rate limit                    3s",
+            "└ 0.21        ↻     openai/mini    waiting 10 s: rate limit                    3s",
             "$0.29 / $1.00 ▓▓▓░░░░░░░   21 calls   seen 76% of lines   0:38   Ctrl-C stops, nothing lost",
         ]
+
+    def test_a_wait_counts_down_and_is_over(self) -> None:
+        """What is left of it, then the request in flight again."""
+        state = a_run()
+        assert "waiting 1 s: rate limit" in rows(state, 47.5, Canvas(100, 30))[4]
+        assert "◐     openai/mini    98k chars" in rows(state, 48, Canvas(100, 30))[4]
 
     def test_reading(self) -> None:
         """While documents are read the line says how far and where."""

@@ -44,6 +44,8 @@ class Model(Protocol):
     """Requests a minute the user allows; None = as many as there are."""
     transport: str | None
     """How its requests go out, `lean` or `litellm`; None when nothing is sent."""
+    tpm: int | None
+    """The same of tokens, in and out."""
 
     async def ready(self) -> None:
         """Returns once a request could be sent: what has to be loaded for it counts as no request's time.

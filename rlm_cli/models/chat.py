@@ -83,7 +83,7 @@ class ChatModel:
         self.price: Price | None = connection.price
         self.protocol: Dialect = connection.protocol
         self.reasons = connection.reasons
-        self.rpm = connection.rpm
+        self.rpm, self.tpm = connection.rpm, connection.tpm
         self.structured = connection.structured
         self._connection = connection
         self._proxy = None if connection.loopback or connection.local else proxy_for(connection.chat)

@@ -37,6 +37,8 @@ _TABLE: dict[str, type | tuple[type, ...]] = {
     "max_output": int,
     "price": dict,
     "rpm": int,
+    "tpm": int,
+    "fallback": list,
     "protocol": str,
     "effort": str,
     "transport": str,
@@ -48,7 +50,7 @@ _CHOICES = {
     "effort": ("low", "medium", "high"),
     "transport": ("auto", "lean", "litellm"),
 }
-_PRICE = ("input", "cached", "cache_write", "output")
+_PRICE = ("input", "cached", "cache_write", "output", "reasoning")
 _OUR_ARGUMENTS = (
     "model messages stream n tools functions timeout num_retries max_retries fallbacks caching client api_key api_base"
     " base_url max_tokens max_completion_tokens mock_response"
@@ -76,6 +78,7 @@ class Connection:
     max_output: int
     price: Price | None
     rpm: int | None = None
+    tpm: int | None = None
     loopback: bool = False
     protocol: Dialect = "auto"
     reasons: bool = False
@@ -178,6 +181,7 @@ def resolve(name: str, around: Surroundings) -> Connection:
         max_output=min(max_output, window),
         price=price,
         rpm=table.get("rpm"),
+        tpm=table.get("tpm"),
         loopback=loopback,
         protocol=protocol,
         reasons=reasons or "effort" in table,
@@ -210,7 +214,11 @@ def _known(provider: catalog.Provider, bare: str, table: Mapping[str, Any]) -> c
 def _measures(
     provider: catalog.Provider, known: catalog.Known | None, table: Mapping[str, Any], loopback: bool
 ) -> tuple[int, int, Price | None]:
-    """Window, output limit, price: the table's own, else what is known, else cautious ones."""
+    """Window, output limit, price: the table's own, else what is known, else cautious ones.
+
+    A price that the user wrote wins over the map, which is as old as the installed litellm; a provider's own figure,
+    which comes with its reply, wins over both.
+    """
     default = catalog.OLLAMA_WINDOW if provider.name.startswith("ollama") else catalog.DEFAULT_WINDOW
     window = known.window if known else default
     price = known.price if known else None
@@ -219,7 +227,7 @@ def _measures(
         window = min(window, default)
     if "price" in table:
         given = table["price"]
-        price = Price(given["input"], given["output"], given.get("cached"), given.get("cache_write"))
+        price = Price(*(given.get(name) for name in ("input", "output", "cached", "cache_write", "reasoning")))
     max_output = known.max_output if known else catalog.DEFAULT_MAX_OUTPUT
     return table.get("window", window), table.get("max_output", max_output), price
 
@@ -239,6 +247,8 @@ def checked_table(name: str, table: object) -> dict[str, Any]:
             raise ConfigError(f"{where} {key}: {_wanted(_TABLE[key])} is wanted")
         if isinstance(value, int) and value <= 0:
             raise ConfigError(f"{where} {key}: a number above 0 is wanted")
+        if isinstance(value, list) and not all(isinstance(name, str) for name in value):
+            raise ConfigError(f"{where} {key}: {_wanted(list)} is wanted")
         if key in _CHOICES and value not in _CHOICES[key]:
             raise ConfigError(f"{where} {key}: {value!r} is not one of {', '.join(_CHOICES[key])}")
     if "model" not in table:
@@ -337,7 +347,8 @@ def _is_loopback(endpoint: str | None, *, resolving: bool) -> bool:
 
 
 def _wanted(kind: type | tuple[type, ...]) -> str:
-    return {str: "a text", int: "a whole number", dict: "a table"}[kind if isinstance(kind, type) else kind[0]]
+    names = {str: "a text", int: "a whole number", dict: "a table", list: "a list of models"}
+    return names[kind if isinstance(kind, type) else kind[0]]
 
 
 def _did_you_mean(word: str, words: Sequence[str] | Mapping[str, Any]) -> str:

@@ -101,7 +101,7 @@ class LitellmModel:
         self.price = connection.price
         self.protocol = connection.protocol
         self.reasons = connection.reasons
-        self.rpm = connection.rpm
+        self.rpm, self.tpm = connection.rpm, connection.tpm
         self.structured = connection.structured
         self._connection = connection
         if connection.loopback:

@@ -43,6 +43,7 @@ class ExtractiveModel:
     structured = False
     rpm: int | None = None
     transport: str | None = None
+    tpm: int | None = None
 
     async def ready(self) -> None:
         """Nothing has to be loaded."""
