@@ -22,8 +22,9 @@ from .call import Completion, Message, Purpose
 from .errors import ModelError, RlmError
 from .events import CompletionFinished, CompletionStarted, Event, LimitHit, NoticeGiven
 from .fold import add_cost
-from .ledger import InputEstimate, Ledger, Need, Refusal, Reservation, Size, StopReason, Usage
+from .ledger import Amount, InputEstimate, Ledger, Need, Refusal, Reservation, Size, StopReason, Usage
 from .models import Model
+from .models.recorded import Recorded
 from .schema import Schema
 
 Emit = Callable[[Event, str | None], None]
@@ -123,6 +124,8 @@ class Dispatch:
         cannot work.
         """
         request = _Request(call, model, tuple(messages), purpose, lands, schema)
+        if (known := await self._recalled(request)) is not None:
+            return known
         try:
             outcome = await self._tries(request)
         except RlmError as error:
@@ -154,6 +157,18 @@ class Dispatch:
     def first_hit(self, reasons: Collection[StopReason]) -> StopReason | None:
         """The first limit among `reasons` that refused something."""
         return next((reason for reason in self.refusals if reason in reasons), None)
+
+    async def _recalled(self, request: _Request) -> Completion | None:
+        """A reply that is on record: it takes no slot, no room in the ledger, and no time."""
+        model, began = request.model, time.monotonic()
+        if request.purpose != "sub" or not isinstance(model, Recorded):
+            return None
+        limit = output_limit(model, "sub")
+        completion = await model.recall(request.messages, limit, request.schema)
+        if completion is not None:
+            self._started(request, Reservation(request.call, Amount(0.0, limit), limit))
+            self._record(request, completion, 0.0, time.monotonic() - began, None, cached=True)
+        return completion
 
     async def _tries(self, request: _Request) -> Completion | Refusal:
         """Attempts until one is answered, refused or hopeless."""
@@ -340,7 +355,13 @@ class Dispatch:
             self._record(request, Completion("", finish_reason="error"), request.wasted_usd, 0.0, error)
 
     def _record(
-        self, request: _Request, completion: Completion, cost_usd: float | None, seconds: float, error: str | None
+        self,
+        request: _Request,
+        completion: Completion,
+        cost_usd: float | None,
+        seconds: float,
+        error: str | None,
+        cached: bool = False,
     ) -> None:
         request.finished = True
         self._emit(
@@ -350,7 +371,7 @@ class Dispatch:
                 finish_reason=completion.finish_reason,
                 usage=completion.usage + request.usage,
                 cost_usd=cost_usd,
-                cached=False,
+                cached=cached,
                 retries=request.retries,
                 duration_s=round(seconds, 4),
                 model=request.model.name,

@@ -22,6 +22,7 @@ from .dispatch import Deadline
 from .errors import InvalidAnswer, LimitReached, RlmError, internal
 from .events import CitationChecked, DocumentsRead, NoticeGiven, RunFinished, RunStarted
 from .ledger import StopReason
+from .models.replies import Replies
 from .prepare import Documents, Job, Models
 from .report import Ending, confined, limits_of, result_of
 from .result import (
@@ -75,6 +76,7 @@ class Question:
         self.sandbox: Sandbox | None = None
         self.tools: Tools | None = None
         self.proof: Proof | None = None
+        self.replies: Replies | None = None
         self.run: Run | None = None
 
     async def result(self) -> Result:
@@ -135,8 +137,19 @@ class Question:
             self.proof = await self.sandbox.prove()
         self._begin()
         self._keep()
+        self.replies = prepare.replies(
+            self.job, self.models, lambda told: self.stream.emit(NoticeGiven("cache_lost", told))
+        )
         self.run = Run(
-            self.job, self.models, self.documents, self.sandbox, self.stream, deadline, self.job.earlier, self.tools
+            self.job,
+            self.models,
+            self.documents,
+            self.sandbox,
+            self.stream,
+            deadline,
+            self.job.earlier,
+            self.tools,
+            self.replies,
         )
         answer = await self.run.answer(call)
         if answer.partial and not answer.problem and (self.job.settings.on_limit == "fail" or not answer.found):
@@ -287,6 +300,8 @@ class Question:
             self.tools.close()
         if self.run is not None:
             await self.run.seen.close()
+        if self.replies is not None:
+            await self.replies.close()
         if self.sandbox is not None:
             await self.sandbox.close()
         if self.models is not None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..call import Completion, Dialect, Message
 from ..errors import ConfigError
 from ..ledger import Price
 from ..schema import Schema
+
+if TYPE_CHECKING:
+    from .replies import Replies
 
 OFFLINE = "offline/extractive"
 HOW_TO_CHOOSE = "Choose one with --model provider/model, or set a key, for example ANTHROPIC_API_KEY or OPENAI_API_KEY."
@@ -140,6 +143,27 @@ def connect(
     from .litellm import LitellmModel
 
     return LitellmModel(resolve(name, Surroundings(models, keys, options, local, environ, protocol, effort)))
+
+
+def recorded(model: Model, replies: Replies | None, sample: str = "") -> Model:
+    """The model, with what is on record of it in front; as it is where nothing is kept, or nothing is sent.
+
+    `sample`: which independent trajectory asks.
+    """
+    from .litellm import LitellmModel
+
+    if replies is None or not isinstance(model, LitellmModel):
+        return model
+    from .recorded import Recorded
+
+    return Recorded(model, model.identity, replies, sample)
+
+
+def least_cached(model: Model) -> int:
+    """Tokens from which on the model's provider caches a beginning that is marked as shared; 0: it wants no marks."""
+    from .litellm import LitellmModel
+
+    return model.least_cached if isinstance(model, LitellmModel) else 0
 
 
 def warm_up() -> None:
