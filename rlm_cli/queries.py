@@ -27,7 +27,7 @@ from .events import (
 )
 from .heads import Head, heads
 from .ledger import Refusal, StopReason
-from .models import Model, least_cached, recorded
+from .models import Model, least_cached, on_record
 from .prepare import CHARS_PER_TOKEN
 from .result import Status, answer_text, json_text
 from .sandbox import Context, Failed, Query
@@ -163,7 +163,7 @@ class Queries:
         """A sub-call without a REPL: one completion; with a schema a value as JSON, for which it may take some."""
         prompt, context, schema = asked.prompt, asked.context, asked.schema
         size = len(prompt) + contexts.length(context)
-        model = recorded(model, self._run.replies, parent.sample)
+        model = on_record(model, self._run.replies, parent.sample)
         if size > model.window * contexts.SURELY_TOO_LONG:
             return Failed(
                 f"the prompt has {size:,} characters; {model.name} takes about {contexts.sub_chars(model):,}:"

@@ -29,7 +29,7 @@ from .events import (
 )
 from .evidence import Coverage
 from .ledger import Ledger, Refusal, StopReason
-from .models import Model, recorded
+from .models import Model, on_record
 from .models.replies import Replies
 from .prepare import Documents, Job, Models
 from .queries import RUN_WIDE, Queries
@@ -142,7 +142,7 @@ class Run:
         with self.open_call(address, CallStarted("0", 1, "llm", model.name, prompt, len(prompt))):
             try:
                 asked = prompts.sub(prompt, None)
-                said = await self.dispatch.complete(address, recorded(model, self.replies), asked, "sub")
+                said = await self.dispatch.complete(address, on_record(model, self.replies), asked, "sub")
             except ModelError as error:
                 said = Refusal(StopReason.ERROR, str(error))
             if isinstance(said, Refusal):

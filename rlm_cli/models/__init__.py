@@ -145,7 +145,7 @@ def connect(
     return LitellmModel(resolve(name, Surroundings(models, keys, options, local, environ, protocol, effort)))
 
 
-def recorded(model: Model, replies: Replies | None, sample: str = "") -> Model:
+def on_record(model: Model, replies: Replies | None, sample: str = "") -> Model:
     """The model, with what is on record of it in front; as it is where nothing is kept, or nothing is sent.
 
     `sample`: which independent trajectory asks.

@@ -212,7 +212,7 @@ class Replies:
             oldest = "SELECT key FROM replies ORDER BY used LIMIT ?"
             with database:
                 database.execute(f"DELETE FROM replies WHERE key IN ({oldest})", (max(entries // 16, 1),))
-        database.execute("PRAGMA incremental_vacuum").fetchall()
+        database.executescript("PRAGMA incremental_vacuum")  # steps to its end, which `execute` does not
 
     def _close(self) -> None:
         database, self._database, self._tried = self._database, None, True
