@@ -31,15 +31,14 @@ class Cache:
     `sqlite3.Error`."""
 
     name: str
-    what: str
     place: str
     standing: Callable[[Path], Standing]
     remove: Callable[[Path], None]
 
 
 CACHES = (
-    Cache("corpora", "documents of past runs, for rlm ask -c", "corpora", kept.standing, kept.remove),
-    Cache("replies", "replies to sub-calls", replies.FILE, replies.standing, replies.remove),
+    Cache("corpora", "corpora", kept.standing, kept.remove),
+    Cache("replies", replies.FILE, replies.standing, replies.remove),
 )
 
 

@@ -39,6 +39,8 @@ VERSION = 1
 FILE = "replies.sqlite"
 BUSY_S = 0.5
 """Seconds to wait for another process that writes."""
+PAUSE_S = 10.0
+"""Seconds without a try to write, after one that waited in vain: the end of a run is not held up by many of them."""
 EVERY = 200
 """Replies kept between two looks at the size."""
 EVICT_TO = 0.9
@@ -49,9 +51,11 @@ WHOLE = frozenset({"stop"})
 
 _T = TypeVar("_T")
 _TABLE = (
-    "CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, model TEXT, completion TEXT, made REAL, used REAL,"
-    " hits INTEGER DEFAULT 0)",
-    "CREATE INDEX IF NOT EXISTS by_use ON replies (used)",
+    # The text comes last: what stands before it is read without it.
+    "CREATE TABLE replies (key BLOB PRIMARY KEY, made REAL, used REAL, hits INTEGER DEFAULT 0, model TEXT,"
+    " completion TEXT)",
+    "CREATE INDEX by_use ON replies (used)",
+    "CREATE INDEX by_age ON replies (made)",
 )
 
 
@@ -100,6 +104,7 @@ class Replies:
         self._hits: list[bytes] = []
         self._seen: set[bytes] = set()
         self._kept = 0
+        self._paused_until = 0.0
 
     async def recall(self, request: Request) -> Completion | None:
         """The reply on record, None where there is none. It cost nothing now, so it carries no usage.
@@ -137,7 +142,9 @@ class Replies:
         try:
             return work()
         except sqlite3.OperationalError as error:  # locked, read-only, full, not to be opened
-            if "locked" not in str(error):
+            if "locked" in str(error):
+                self._paused_until = time.monotonic() + PAUSE_S
+            else:
                 self._reads_only = True
                 self._say(f"the cache of replies cannot be used: {error}", loop)
         except sqlite3.DatabaseError as error:
@@ -173,6 +180,10 @@ class Replies:
             self._database = open_(self._path)
         return self._database
 
+    @property
+    def _may_write(self) -> bool:
+        return not self._reads_only and time.monotonic() >= self._paused_until
+
     def _recall(self, key: bytes) -> Completion | None:
         if key in self._seen or (database := self._open()) is None:
             return None
@@ -186,7 +197,7 @@ class Replies:
         return completion
 
     def _keep(self, key: bytes, model: str, completion: Completion) -> None:
-        if self._reads_only or (database := self._open()) is None:
+        if not self._may_write or (database := self._open()) is None:
             return
         self._seen.add(key)
         now = time.time()
@@ -219,14 +230,14 @@ class Replies:
         if database is None:
             return
         with closing(database):
-            if self._hits and not self._reads_only:
-                with database:
-                    database.executemany(
-                        "UPDATE replies SET used = ?, hits = hits + 1 WHERE key = ?",
-                        [(time.time(), key) for key in self._hits],
-                    )
-            if not self._reads_only:
-                self._evict(database)
+            if not self._may_write:
+                return
+            with database:
+                database.executemany(
+                    "UPDATE replies SET used = ?, hits = hits + 1 WHERE key = ?",
+                    [(time.time(), key) for key in self._hits],
+                )
+            self._evict(database)
 
 
 def open_(path: Path) -> sqlite3.Connection:
