@@ -20,6 +20,7 @@ from happenings import ROOT, a_run, asking, began, reply, stamped, sub_call
 
 from rlm_cli.errors import ConfigError
 from rlm_cli.events import (
+    CallFinished,
     CallStarted,
     CodeFinished,
     CodeStarted,
