@@ -76,7 +76,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One reply of a model. `cost_usd` is the provider's own figure where it gives one, else None."""
+    """One reply of a model. `cost_usd` is the provider's own figure where it gives one, else None. `recorded`: it was
+    given earlier, and nothing was used or paid for it now."""
 
     text: str
     finish_reason: str = "stop"
@@ -84,6 +85,7 @@ class Completion:
     cost_usd: float | None = None
     reasoning: str = ""
     calls: tuple[ToolCall, ...] = ()
+    recorded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

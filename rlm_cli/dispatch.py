@@ -160,14 +160,14 @@ class Dispatch:
 
     async def _recalled(self, request: _Request) -> Completion | None:
         """A reply that is on record: it takes no slot, no room in the ledger, and no time."""
-        model, began = request.model, time.monotonic()
+        model = request.model
         if request.purpose != "sub" or not isinstance(model, Recorded):
             return None
         limit = output_limit(model, "sub")
         completion = await model.recall(request.messages, limit, request.schema)
         if completion is not None:
             self._started(request, Reservation(request.call, Amount(0.0, limit), limit))
-            self._record(request, completion, 0.0, time.monotonic() - began, None, cached=True)
+            self._finished(request, completion, 0.0)
         return completion
 
     async def _tries(self, request: _Request) -> Completion | Refusal:
@@ -355,13 +355,7 @@ class Dispatch:
             self._record(request, Completion("", finish_reason="error"), request.wasted_usd, 0.0, error)
 
     def _record(
-        self,
-        request: _Request,
-        completion: Completion,
-        cost_usd: float | None,
-        seconds: float,
-        error: str | None,
-        cached: bool = False,
+        self, request: _Request, completion: Completion, cost_usd: float | None, seconds: float, error: str | None
     ) -> None:
         request.finished = True
         self._emit(
@@ -371,7 +365,7 @@ class Dispatch:
                 finish_reason=completion.finish_reason,
                 usage=completion.usage + request.usage,
                 cost_usd=cost_usd,
-                cached=cached,
+                cached=completion.recorded,
                 retries=request.retries,
                 duration_s=round(seconds, 4),
                 model=request.model.name,

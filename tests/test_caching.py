@@ -7,6 +7,7 @@ import json
 import sqlite3
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from rlm_cli.call import Completion, Message, ToolCall
 from rlm_cli.cli import app
 from rlm_cli.errors import UsageError
 from rlm_cli.heads import Head, common, heads
-from rlm_cli.ledger import Price, Usage
-from rlm_cli.models import OFFLINE, connect, least_cached, on_record
+from rlm_cli.ledger import Usage
+from rlm_cli.models import OFFLINE, Model, connect, least_cached, on_record
 from rlm_cli.models.caching import least_tokens, marked
 from rlm_cli.models.recorded import Recorded
 from rlm_cli.models.replies import FILE, Replies, Request, standing
@@ -31,6 +32,7 @@ from rlm_cli.settings import Settings
 
 ASKED = Request("here", (Message("user", "How many?"),), 100)
 GOOD = Completion("thirty", usage=Usage(10, 2))
+AGAIN = Completion("thirty", cost_usd=0.0, recorded=True)
 
 
 def block(code: str) -> str:
@@ -68,7 +70,7 @@ def test_a_reply_is_there_for_the_next_run(tmp_path: Path) -> None:
     path = tmp_path / "cache" / FILE
     assert known(path) is None
     kept(path, Completion("thirty", usage=Usage(10, 2), reasoning="hm"))
-    assert known(path) == Completion("thirty", reasoning="hm")
+    assert known(path) == replace(AGAIN, reasoning="hm")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert (standing(path).entries, standing(path).hits) == (1, 1)
     assert b"How many" not in path.read_bytes()
@@ -84,8 +86,8 @@ def test_once_a_run(tmp_path: Path) -> None:
 
     path = tmp_path / FILE
     kept(path)
-    assert on(path, body)[0] == [Completion("thirty"), None]
-    assert known(path) == Completion("forty")
+    assert on(path, body)[0] == [AGAIN, None]
+    assert known(path) == replace(AGAIN, text="forty")
 
 
 def test_another_request_gets_another_reply(tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ def test_a_model_is_told_by_where_it_is_and_how_it_is_asked() -> None:
             environ={"K": secret},
             options=options,
         )
-        return str(model.identity)  # type: ignore[attr-defined]
+        return str(model._connection.identity)  # type: ignore[attr-defined]
 
     assert identity() == identity("other", key={"env": "K"}) == identity(window=5_000)
     others = {
@@ -241,7 +243,7 @@ def test_a_full_disk_keeps_nothing_and_reads_on(tmp_path: Path) -> None:
         return [first, await replies.recall(ASKED)]
 
     found, told = on(path, body)
-    assert found == [None, Completion("thirty")]
+    assert found == [None, AGAIN]
     assert ["full" in one for one in told] == [True]
 
 
@@ -257,7 +259,7 @@ def test_another_process_that_writes_holds_nobody_up(tmp_path: Path) -> None:
             replies.keep(Request("there", ASKED.messages, 1), "openai/x", GOOD)
             return await replies.recall(ASKED)
 
-        assert on(path, body) == (Completion("thirty"), [])
+        assert on(path, body) == (AGAIN, [])
     finally:
         other.execute("ROLLBACK")
         other.close()
@@ -476,14 +478,19 @@ def test_marks_are_sent_where_they_are_understood() -> None:
 
 def test_a_mark_splits_a_text_in_two() -> None:
     """After what is shared; nothing empty is sent; what is no text stays as it is."""
-    wire = {"role": "user", "content": "head tail"}
-    both = marked(wire, 5)["content"]
+
+    def content(text: str | None, shared: int, least: int = 1_024) -> Any:
+        message = Message("user", text or "", shared=shared)
+        return marked({"role": "user", "content": text}, message, least)["content"]
+
+    both = content("head tail", 5)
     assert [block["text"] for block in both] == ["head ", "tail"]
     assert ["cache_control" in block for block in both] == [True, False]
-    assert [block["text"] for block in marked(wire, 9)["content"]] == ["head tail"]
-    assert [block["text"] for block in marked({"content": "head \n"}, 4)["content"]] == ["head \n"]
-    for content, shared in (("head", 0), ("  x", 2), (None, 3), ("", 1)):
-        assert marked({"content": content}, shared) == {"content": content}
+    assert [block["text"] for block in content("head tail", 9)] == ["head tail"]
+    assert [block["text"] for block in content("head \n", 4)] == ["head \n"]
+    for text, shared in (("head", 0), ("  x", 2), (None, 3), ("", 1)):
+        assert content(text, shared) == text
+    assert content("head tail", 5, 0) == "head tail"
 
 
 def test_what_prompts_begin_with_in_common() -> None:
@@ -509,10 +516,9 @@ def test_what_prompts_begin_with_in_common() -> None:
 def test_a_recorded_model_is_the_model_behind_it() -> None:
     """What it is said to be, and that it takes no schema after all, is said of the model itself."""
     model = connect("openai/gpt-5.4-mini", models={}, keys={}, environ={"OPENAI_API_KEY": SENTINEL_KEY})
-    replies = Replies(Path("/nonexistent"), most_bytes=1, oldest_s=1.0)
-    recorded = Recorded(model, "here", replies)
-    for name in ("name", "endpoint", "window", "max_output", "price", "protocol", "reasons", "rpm", "structured"):
+    recorded = on_record(model, Replies(Path("/nonexistent"), most_bytes=1, oldest_s=1.0))
+    assert isinstance(recorded, Recorded)
+    for name in [name for name in Model.__annotations__ if name != "structured"]:
         assert getattr(recorded, name) == getattr(model, name)
     recorded.structured = False
     assert not model.structured
-    assert isinstance(model.price, Price)

@@ -85,7 +85,7 @@ def _in_words(standing: Standing | None) -> str:
         return "cannot be read"
     if not standing.entries:
         return "empty"
-    facts = [plural(standing.entries, "entry").replace("entrys", "entries"), size(standing.bytes)]
+    facts = [f"{standing.entries:,} {'entry' if standing.entries == 1 else 'entries'}", size(standing.bytes)]
     if standing.oldest is not None:
         facts.append(f"oldest {_age(standing.oldest)}")
     if standing.hits is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..call import Completion, Dialect, Message
 from ..errors import ConfigError
@@ -17,6 +17,7 @@ from ..ledger import Price
 from ..schema import Schema
 
 if TYPE_CHECKING:
+    from .connection import Connection
     from .replies import Replies
 
 OFFLINE = "offline/extractive"
@@ -150,20 +151,23 @@ def on_record(model: Model, replies: Replies | None, sample: str = "") -> Model:
 
     `sample`: which independent trajectory asks.
     """
-    from .litellm import LitellmModel
-
-    if replies is None or not isinstance(model, LitellmModel):
+    connection = _connection_of(model)
+    if replies is None or connection is None:
         return model
     from .recorded import Recorded
 
-    return Recorded(model, model.identity, replies, sample)
+    return cast(Model, Recorded(model, connection.identity, replies, sample))
 
 
 def least_cached(model: Model) -> int:
     """Tokens from which on the model's provider caches a beginning that is marked as shared; 0: it wants no marks."""
-    from .litellm import LitellmModel
+    connection = _connection_of(model)
+    return connection.least_cached if connection is not None else 0
 
-    return model.least_cached if isinstance(model, LitellmModel) else 0
+
+def _connection_of(model: Model) -> Connection | None:
+    """How it is reached; None of a model that nothing is sent to."""
+    return getattr(model, "_connection", None)
 
 
 def warm_up() -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ..call import Message
+
 _ELSEWHERE = frozenset({"azure_ai", "bedrock", "bedrock_converse", "openrouter", "vertex_ai", "vertex_ai_beta"})
 """Providers of models of many makers, Anthropic's among them, that pass a mark on."""
 _LONG = re.compile(r"haiku-4|opus-4[-.][567]")
@@ -28,10 +30,11 @@ def least_tokens(provider: str, model: str) -> int:
     return 4_096 if _LONG.search(name) else 1_024
 
 
-def marked(wire: dict[str, Any], shared: int) -> dict[str, Any]:
-    """A message as OpenAI spells it, with the mark after its first `shared` characters: as two blocks, or as one."""
-    text = wire["content"]
-    if not shared or not isinstance(text, str) or not text[:shared].strip():
+def marked(wire: dict[str, Any], message: Message, least: int) -> dict[str, Any]:
+    """A message as OpenAI spells it, with the mark after what is shared of it: as two blocks, or as one. As it is where
+    `least` is 0."""
+    text, shared = wire["content"], message.shared
+    if not least or not isinstance(text, str) or not text[:shared].strip():
         return wire
     blocks: list[dict[str, Any]] = [{"type": "text", "text": text[:shared], "cache_control": _MARK}]
     if text[shared:].strip():

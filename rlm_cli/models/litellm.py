@@ -125,16 +125,6 @@ class LitellmModel:
         """The key, so that others can keep it out of what they write."""
         return None if self._connection.key == NO_KEY else self._connection.key
 
-    @property
-    def least_cached(self) -> int:
-        """As `Connection.least_cached`."""
-        return self._connection.least_cached
-
-    @property
-    def identity(self) -> str:
-        """As `Connection.identity`."""
-        return self._connection.identity
-
     async def ready(self) -> None:
         """Wait for litellm. Raises `ConfigError` when it cannot be imported."""
         await asyncio.wrap_future(start_import())
@@ -180,7 +170,7 @@ class LitellmModel:
         limit_name = "max_completion_tokens" if here.provider == "openai" and here.api_base is None else "max_tokens"
         request: dict[str, Any] = {
             "model": here.model,
-            "messages": [self._wire(message) for message in messages],
+            "messages": [caching.marked(_wire(message), message, here.least_cached) for message in messages],
             "timeout": CLIENT_TIMEOUT_S,
             "num_retries": 0,
             "max_retries": 0,
@@ -198,9 +188,6 @@ class LitellmModel:
             form = {"name": "reply", "schema": schema.tree, "strict": schema.is_closed}
             request["response_format"] = {"type": "json_schema", "json_schema": form}
         return request | dict(here.options) | (dict(here.sub_options) if sub else {})
-
-    def _wire(self, message: Message) -> dict[str, Any]:
-        return caching.marked(_wire(message), message.shared if self.least_cached else 0)
 
     def _takes_effort(self) -> bool:
         """Whether litellm can pass it on; of the models that reason some take no such parameter."""

@@ -12,6 +12,7 @@ A reply on record is one draw, whatever the temperature: the same request gets i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ..call import Completion, Message
 from ..schema import Schema
@@ -20,7 +21,7 @@ from .replies import Replies, Request
 
 
 class Recorded:
-    """See `Model` for the attributes, which are those of the model behind it."""
+    """A `Model` that is in all else the one behind it, also in what is found out about that one later."""
 
     def __init__(self, model: Model, identity: str, replies: Replies, sample: str = "") -> None:
         """`identity`: all that its replies depend on beside the request. `sample`: whose record it is."""
@@ -28,25 +29,18 @@ class Recorded:
         self._identity = identity
         self._replies = replies
         self._sample = sample
-        self.name = model.name
-        self.endpoint = model.endpoint
-        self.window = model.window
-        self.max_output = model.max_output
-        self.price = model.price
-        self.protocol = model.protocol
-        self.reasons = model.reasons
-        self.rpm = model.rpm
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
 
     @property
     def structured(self) -> bool:
+        """As the model behind it; `False` is remembered there."""
         return self._model.structured
 
     @structured.setter
     def structured(self, value: bool) -> None:
         self._model.structured = value
-
-    async def ready(self) -> None:
-        await self._model.ready()
 
     async def recall(
         self, messages: Sequence[Message], max_output_tokens: int, schema: Schema | None = None
@@ -60,11 +54,8 @@ class Recorded:
         """Asks, whatever is on record. Raises as the protocol says."""
         completion = await self._model.complete(messages, max_output_tokens=max_output_tokens, sub=sub, schema=schema)
         if sub:
-            self._replies.keep(self._request(messages, max_output_tokens, schema), self.name, completion)
+            self._replies.keep(self._request(messages, max_output_tokens, schema), self._model.name, completion)
         return completion
 
     def _request(self, messages: Sequence[Message], max_output_tokens: int, schema: Schema | None) -> Request:
         return Request(self._identity, tuple(messages), max_output_tokens, schema, self._sample)
-
-    async def close(self) -> None:
-        await self._model.close()

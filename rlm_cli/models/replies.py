@@ -287,9 +287,11 @@ def size_of(database: sqlite3.Connection) -> int:
 
 def standing(path: Path) -> Standing:
     """What is in the file. Raises `sqlite3.Error`, `OSError` where it cannot be read."""
+    import sqlite3
+
     if not path.exists():
         return Standing(0, 0, None, 0)
-    with closing(open_(path)) as database:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=BUSY_S, uri=True)) as database:
         entries, oldest, hits = database.execute("SELECT count(*), min(made), sum(hits) FROM replies").fetchone()
     return Standing(entries, sum(one.stat().st_size for one in _files(path)), oldest, hits or 0)
 
@@ -322,6 +324,7 @@ def _read(written: str) -> Completion | None:
     """The reply of a row; None of one that makes no sense."""
     try:
         kept = json.loads(written)
-        return Completion(str(kept["text"]), str(kept["finish_reason"]), Usage(), reasoning=str(kept["reasoning"]))
+        reasoning = str(kept["reasoning"])
+        return Completion(str(kept["text"]), str(kept["finish_reason"]), Usage(), 0.0, reasoning, recorded=True)
     except (ValueError, KeyError, TypeError):
         return None
