@@ -293,7 +293,7 @@ def standing(path: Path) -> Standing:
         return Standing(0, 0, None, 0)
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=BUSY_S, uri=True)) as database:
         entries, oldest, hits = database.execute("SELECT count(*), min(made), sum(hits) FROM replies").fetchone()
-    return Standing(entries, sum(one.stat().st_size for one in _files(path)), oldest, hits or 0)
+    return Standing(entries, path.stat().st_size, oldest, hits or 0)
 
 
 def remove(path: Path) -> None:
