@@ -20,8 +20,9 @@ from .deadline import EARLY_S, OUT_OF_TIME, Deadline, now
 from .errors import ConfigError, ModelError, RlmError, UnknownModel
 from .events import LimitHit, NoticeGiven
 from .fold import add_cost
-from .ledger import InputEstimate, Ledger, Need, Refusal, Reservation, StopReason
+from .ledger import Amount, InputEstimate, Ledger, Need, Refusal, Reservation, StopReason
 from .models import Model
+from .models.recorded import Recorded
 from .pace import Lane, Place, TooLate, backoff
 from .request import Emit, Request, price_of
 from .schema import Schema
@@ -98,6 +99,8 @@ class Dispatch:
             try:
                 if number:
                     request = self._fitted(request)
+                if (known := await self._recalled(request)) is not None:
+                    return known
                 return await self._complete(request)
             except RlmError as error:
                 if not _is_for_good(error) or number + 1 == len(asked):
@@ -158,6 +161,18 @@ class Dispatch:
     def first_hit(self, reasons: Collection[StopReason]) -> StopReason | None:
         """The first limit among `reasons` that refused something."""
         return next((reason for reason in self.refusals if reason in reasons), None)
+
+    async def _recalled(self, request: Request) -> Completion | None:
+        """A reply that is on record: it takes no slot, no room in the ledger, and no time."""
+        model = request.model
+        if request.purpose != "sub" or not isinstance(model, Recorded):
+            return None
+        limit = output_limit(model, "sub")
+        completion = await model.recall(request.messages, limit, request.schema)
+        if completion is not None:
+            request.starts(Reservation(request.call, Amount(0.0, limit), limit))
+            request.finishes(completion, 0.0)
+        return completion
 
     async def _tries(self, request: Request) -> Completion | Refusal:
         """Attempts until one is answered, refused or hopeless."""

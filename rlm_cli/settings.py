@@ -121,8 +121,10 @@ class Settings:
     """With --continue: go on from RUN, the start of an id in rlm runs."""
     sandbox: str = setting("auto", "choice", "--sandbox", choices=("auto", "process", "container", "soft", "none"), metavar="NAME", group="Run")
     """Where the model's code runs: process and container are enforced by the kernel; soft and none are not and must be asked for. auto is process."""
+    no_cache: bool = setting(False, "flag", "--no-cache", group="Run")
+    """Ask every sub-call anew: no reply on record is used, and none is put there."""
     no_save: bool = setting(False, "flag", "--no-save", group="Run")
-    """Keep nothing of the run on disk: no trace, no result."""
+    """Keep nothing of the run on disk: no trace, no result, no reply."""
 
     # Answer
     output: str | None = setting(None, "path", "-o", "--output", metavar="FILE", group="Answer", configurable=False)
@@ -183,6 +185,10 @@ class Settings:
     """How models are asked: litellm speaks to every provider; lean is plain HTTP, fast to start, for those that speak OpenAI's chat completions; auto takes lean where it can."""
     corpora_size: int = setting(2 << 30, "size", minimum=0)
     """Disk space for the documents of past runs, for follow-up questions; half of it for one corpus at most."""
+    cache_size: int = setting(256 << 20, "size", minimum=0)
+    """Disk space for replies to sub-calls, which are used again for the same request; 0 keeps none."""
+    cache_age: float = setting(7 * 86_400.0, "duration", minimum=0)
+    """How long a reply is used again: 12h, 7d."""
     subcall_models: tuple[str, ...] = setting((), "list")
     """Further models that code in the REPL may name in llm_query(model=…)."""
     keys: dict[str, Any] = setting({}, "table")
@@ -304,10 +310,10 @@ def _number(raw: Any, source: str, wanted: str, none: bool) -> float:
 
 def _duration(raw: Any, source: str, none: bool) -> float:
     if isinstance(raw, str):
-        parts = re.fullmatch(r"(?=.)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", raw)
+        parts = re.fullmatch(r"(?=.)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", raw)
         if parts:
-            hours, minutes, seconds = parts.groups(default="0")
-            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+            days, hours, minutes, seconds = parts.groups(default="0")
+            return int(days) * 86_400 + int(hours) * 3600 + int(minutes) * 60 + float(seconds)
     return _number(raw, source, "a duration like 90s or 10m", none)
 
 

@@ -27,7 +27,7 @@ from ..call import Completion, Dialect, Message
 from ..errors import ModelError, RlmError
 from ..ledger import Price
 from ..schema import Schema
-from . import chat_format
+from . import caching, chat_format
 from .background import Background
 from .connection import NO_KEY, Connection
 from .failures import failed_generation, of_request
@@ -172,7 +172,7 @@ class ChatModel:
         here = self._connection
         request: dict[str, Any] = {
             "model": here.model.partition("/")[2],
-            "messages": [chat_format.wire(message) for message in messages],
+            "messages": [caching.marked(chat_format.wire(message), message, here.least_cached) for message in messages],
             here.output_limit: limit,
         }
         if tools := chat_format.offers(messages):

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from ..call import Dialect
 from ..errors import ConfigError
 from ..ledger import Price
-from . import catalog
+from . import caching, catalog
 from . import keys as credentials
 from .transport import Transport, chat_address
 from .transport import choose as choose_transport
@@ -91,6 +91,18 @@ class Connection:
     options: Mapping[str, Any] = field(default_factory=dict)
     sub_options: Mapping[str, Any] = field(default_factory=dict)
     key: str | None = field(default=None, repr=False)
+
+    @property
+    def least_cached(self) -> int:
+        """Tokens from which on its provider caches what it is told to; 0: it is not to be told."""
+        return caching.least_tokens(self.provider, self.model)
+
+    @property
+    def identity(self) -> str:
+        """All that a sub-call's reply depends on beside the request: two connections with the same one are one model.
+        Who asks is no part of it, so neither is the key."""
+        there = [self.provider, self.endpoint, self.api_base, self.model, self.protocol, self.effort]
+        return json.dumps([there, dict(self.options), dict(self.sub_options)], sort_keys=True, default=str)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from typing import Any
 from ..call import Completion, Message
 from ..errors import ConfigError, RlmError
 from ..schema import Schema
-from . import chat_format
+from . import caching, chat_format
 from .background import Background
 from .connection import NO_KEY, Connection
 from .failures import failed_generation, of_request
@@ -156,7 +156,7 @@ class LitellmModel:
         limit_name = "max_completion_tokens" if here.provider == "openai" and here.api_base is None else "max_tokens"
         request: dict[str, Any] = {
             "model": here.model,
-            "messages": [chat_format.wire(message) for message in messages],
+            "messages": [caching.marked(chat_format.wire(message), message, here.least_cached) for message in messages],
             "timeout": CLIENT_TIMEOUT_S,
             "num_retries": 0,
             "max_retries": 0,
