@@ -1,11 +1,12 @@
 # Completions of rlm for fish. Written by `python -m rlm_cli.cli.generate`; do not edit.
 complete -c rlm -f
-set -l none 'not __fish_seen_subcommand_from ask show runs doctor config cache completion help'
+set -l none 'not __fish_seen_subcommand_from ask show runs models doctor config cache completion help'
 complete -c rlm -n $none -l version -d 'Show the version'
 complete -c rlm -s h -l help -d 'Show help'
 complete -c rlm -n $none -a ask -d 'Answer a question from documents.'
 complete -c rlm -n $none -a show -d 'Look at a run: its calls, its answer, its citations.'
 complete -c rlm -n $none -a runs -d 'List the runs that were kept, the newest first.'
+complete -c rlm -n $none -a models -d 'Show what models can be used here: keys, windows, prices, servers on this machine.'
 complete -c rlm -n $none -a doctor -d 'Check keys, sandbox, readers and terminal; say what to fix.'
 complete -c rlm -n $none -a config -d 'Show every setting and where it comes from, or where the files are.'
 complete -c rlm -n $none -a cache -d 'Say what is kept to be used again, or remove it: all of it, or the cache of that name.'
@@ -54,6 +55,9 @@ complete -c rlm -n '__fish_seen_subcommand_from ask' -s q -l quiet -d 'Show erro
 complete -c rlm -n '__fish_seen_subcommand_from ask' -s v -l verbose -d 'Show reasoning, code and REPL output as they happen, and the whole manifest'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -l color -x -a 'auto always never' -d 'When to colour'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -F
+complete -c rlm -n '__fish_seen_subcommand_from models' -l check -d 'Make one tiny call to NAME, or to what a question would use'
+complete -c rlm -n '__fish_seen_subcommand_from models' -l config -r -F -d 'Read FILE instead of the project\'s and your own configuration'
+complete -c rlm -n '__fish_seen_subcommand_from models' -l json -d 'Print one JSON object, rlm.models/1'
 complete -c rlm -n '__fish_seen_subcommand_from doctor' -l config -r -F -d 'Read FILE instead of the project\'s and your own configuration'
 complete -c rlm -n '__fish_seen_subcommand_from config' -l config -r -F -d 'Read FILE instead of the project\'s and your own configuration'
 complete -c rlm -n '__fish_seen_subcommand_from config' -a origins -d 'every setting, its value and where it comes from'
@@ -71,3 +75,4 @@ complete -c rlm -n '__fish_seen_subcommand_from help' -a output -d 'the JSON Sch
 complete -c rlm -n '__fish_seen_subcommand_from help' -a sandbox -d 'where code runs: the levels, what is promised and what is not'
 complete -c rlm -n '__fish_seen_subcommand_from help' -a config -d 'files, and who may set what'
 complete -c rlm -n '__fish_seen_subcommand_from help' -a repl -d 'what a model finds in the Python session'
+complete -c rlm -n '__fish_seen_subcommand_from help' -a models -d 'which model answers, default models by provider, local servers, rlm models --json'

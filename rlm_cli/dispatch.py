@@ -22,6 +22,7 @@ from .events import LimitHit, NoticeGiven
 from .fold import add_cost
 from .ledger import Amount, InputEstimate, Ledger, Need, Refusal, Reservation, StopReason
 from .models import Model
+from .models.cut import refuse_cut
 from .models.recorded import Recorded
 from .pace import Lane, Place, TooLate, backoff
 from .request import Emit, Request, price_of
@@ -114,6 +115,8 @@ class Dispatch:
             outcome = await self._tries(request)
         except RlmError as error:
             request.unanswered(str(error))
+            if isinstance(error, ModelError) and error.prompt_cut:
+                self._emit(NoticeGiven("prompt_truncated", f"{error}: {error.why}"), request.call)
             raise
         except BaseException:
             request.unanswered("cancelled")
@@ -312,6 +315,7 @@ class Dispatch:
             late = f"no reply within {seconds:.0f} s"
             why, hint = f"{request.model.name} did not finish", "raise request_timeout, or pass less text at a time"
             raise ModelError(late, why=why, hint=hint, retriable=True, cut_short=True) from None
+        refuse_cut(request.model.name, request.messages, completion.usage)
         # On the stream, and so on disk, before anybody uses the reply: it is paid for.
         request.finishes(completion, now() - began)
         return completion

@@ -21,6 +21,7 @@ TOPICS = (
     ("sandbox", "where code runs: the levels, what is promised and what is not"),
     ("config", "files, and who may set what"),
     ("repl", "what a model finds in the Python session"),
+    ("models", "which model answers, default models by provider, local servers, rlm models --json"),
 )
 """Of `rlm help`: name, what it explains."""
 
@@ -118,6 +119,26 @@ def commands() -> tuple[Command, ...]:
         ),
         Command("show", "[RUN]", "Look at a run: its calls, its answer, its citations.", "look:show", at_most=1),
         Command("runs", "", "List the runs that were kept, the newest first.", "look:runs", at_most=0),
+        Command(
+            "models",
+            "[NAME]",
+            "Show what models can be used here: keys, windows, prices, servers on this machine.",
+            "listing:models",
+            options=(
+                Option(
+                    "check",
+                    Spelling("flag", ("--check",), group="Run", configurable=False),
+                    own_help="Make one tiny call to NAME, or to what a question would use.",
+                ),
+                CONFIG,
+                Option(
+                    "json",
+                    Spelling("flag", ("--json",), group="Answer", configurable=False),
+                    own_help="Print one JSON object, rlm.models/1: rlm help models describes it.",
+                ),
+            ),
+            at_most=1,
+        ),
         Command(
             "doctor",
             "",

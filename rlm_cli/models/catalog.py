@@ -109,7 +109,8 @@ LOCAL_SERVERS = frozenset({"ollama", "ollama_chat", "llamafile", "lm_studio", "h
 @dataclass(frozen=True, slots=True)
 class Known:
     """What the price map says of a model; `price` None = it does not. `structured`: it takes a JSON Schema. `reasons`:
-    it thinks before it writes. `chats`: it takes chat completions, not OpenAI's newer requests only."""
+    it thinks before it writes. `chats`: it takes chat completions, not OpenAI's newer requests only.
+    `tools`: it calls functions."""
 
     window: int
     max_output: int
@@ -117,6 +118,7 @@ class Known:
     structured: bool = False
     reasons: bool = False
     chats: bool = True
+    tools: bool = False
 
 
 def provider(name: str) -> Provider | None:
@@ -157,8 +159,9 @@ def known(provider_name: str, model: str) -> Known | None:
     steps = _steps(entry)
     output = _whole(entry.get("max_output_tokens")) or DEFAULT_MAX_OUTPUT
     structured, reasons = bool(entry.get("supports_response_schema")), bool(entry.get("supports_reasoning"))
+    tools = bool(entry.get("supports_function_calling"))
     chats = entry.get("mode") != "responses"
-    return Known(min([window, *steps]), output, _price(entry), structured, reasons, chats)
+    return Known(min([window, *steps]), output, _price(entry), structured, reasons, chats, tools)
 
 
 def _steps(entry: dict[str, Any]) -> list[int]:

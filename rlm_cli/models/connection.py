@@ -53,7 +53,8 @@ _CHOICES = {
 _PRICE = ("input", "cached", "cache_write", "output", "reasoning")
 _OUR_ARGUMENTS = (
     "model messages stream n tools functions timeout num_retries max_retries fallbacks caching client api_key api_base"
-    " base_url max_tokens max_completion_tokens mock_response"
+    " base_url max_tokens max_completion_tokens mock_response custom_llm_provider use_litellm_proxy model_list"
+    " context_window_fallback_dict shared_session"
 )
 _OURS = frozenset(_OUR_ARGUMENTS.split())
 """Arguments of a request that are decided elsewhere; as options they would undo limits or leak keys."""
@@ -66,7 +67,8 @@ class Connection:
     `model` is in litellm's spelling. `api_base` None: the provider's own. `endpoint` is the host shown in the plan.
     `protocol`: how it is offered the REPL. `reasons`: it thinks before it writes, as far as is known; `effort`: for how
     long, None = as it likes. `transport`: which way it is asked; `chat`: the address for the lean one; `output_limit`:
-    the name that its output limit has there. `local`: only this machine may be asked.
+    the name that its output limit has there. `local`: only this machine may be asked. `tools`: it calls
+    functions, None = nobody has described it.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Connection:
     tpm: int | None = None
     loopback: bool = False
     protocol: Dialect = "auto"
+    tools: bool | None = None
     reasons: bool = False
     effort: str | None = None
     structured: bool = False
@@ -131,7 +134,7 @@ def resolve(name: str, around: Surroundings) -> Connection:
     if "://" in bare or "http:" in bare or "https:" in bare:  # litellm would send texts there
         hint = f'[models.NAME] with model = "{prefix}/…" and api_base = "http://…"'
         raise ConfigError(f"{name}: an address is no model's name", hint=hint)
-    api_base = table.get("api_base") or _base_in(around.environ, provider)
+    api_base = table.get("api_base") or address_in(around.environ, provider)
     endpoint = _host(api_base, name) if api_base else provider.host
     if endpoint is None and provider.own_address:
         raise ConfigError(
@@ -146,6 +149,8 @@ def resolve(name: str, around: Surroundings) -> Connection:
             why=f"its texts would go to {endpoint or f'an address that only {prefix} knows'}",
             hint="name a model of a server on this machine, or leave out --local",
         )
+    if around.local and api_base:
+        api_base = _held_here(api_base, name)
     options, sub_options = _options(around.options, table.get("options", {}), name)
     known = _known(provider, bare, table)
     reasons = known is not None and known.reasons
@@ -153,9 +158,8 @@ def resolve(name: str, around: Surroundings) -> Connection:
     protocol = table.get("protocol", around.protocol)
     if protocol == "auto" and catalog.CALLS_ANYWAY.match(f"{provider.name}/{bare}"):
         protocol = "tools"
-    if prefix in ("ollama", "ollama_chat"):  # else Ollama cuts longer prompts in silence
-        options = {"num_ctx": window} | options
-        window = options["num_ctx"] if isinstance(options["num_ctx"], int) else window
+    if prefix in ("ollama", "ollama_chat") and isinstance(options.get("num_ctx"), int):
+        window = options["num_ctx"]
     own_server = bool(table.get("api_base")) and not provider.own_address
     key = credentials.look_up(
         _key_entry(name, prefix, table, {} if own_server else around.keys),
@@ -196,6 +200,7 @@ def resolve(name: str, around: Surroundings) -> Connection:
         tpm=table.get("tpm"),
         loopback=loopback,
         protocol=protocol,
+        tools=None if known is None else known.tools,
         reasons=reasons or "effort" in table,
         effort=effort,
         structured=known is not None and known.structured,
@@ -319,12 +324,29 @@ def _unknown(name: str, model: str, models: Mapping[str, Any]) -> ConfigError:
     )
 
 
-def _base_in(environ: Mapping[str, str], provider: catalog.Provider) -> str | None:
-    """The address the environment gives a provider, by the names litellm and the SDKs use."""
+def address_in(environ: Mapping[str, str], provider: catalog.Provider) -> str | None:
+    """The address the environment gives a provider, by the names litellm and the SDKs use, and Ollama itself."""
     stem = provider.name.upper().replace("-", "_")
     stems = (stem, "OLLAMA") if stem == "OLLAMA_CHAT" else (stem,)
     names = [f"{stem}{ending}" for stem in stems for ending in ("_API_BASE", "_BASE_URL")]
-    return next((environ[name].strip() for name in names if environ.get(name, "").strip()), None)
+    given = next((environ[name].strip() for name in names if environ.get(name, "").strip()), None)
+    if given is None and provider.name.startswith("ollama") and environ.get("OLLAMA_HOST", "").strip():
+        return _ollama_host(environ["OLLAMA_HOST"].strip())
+    return given
+
+
+def _ollama_host(said: str) -> str:
+    """`OLLAMA_HOST` as Ollama's own client reads it: what a server listens on may stand there too, and no port."""
+    scheme, there, rest = said.rpartition("://")
+    try:
+        parts = urlsplit(f"//{rest}")
+        host, port = parts.hostname or "127.0.0.1", parts.port
+    except ValueError:
+        raise ConfigError("OLLAMA_HOST is no address", hint="OLLAMA_HOST=127.0.0.1:11434") from None
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = f"[{host}]" if ":" in host else host
+    usual = {"http": 80, "https": 443}.get(scheme, 11434) if there else 11434
+    return f"{scheme or 'http'}://{host}:{port or usual}{parts.path.rstrip('/')}"
 
 
 def _host(api_base: str, name: str) -> str:
@@ -356,6 +378,32 @@ def _is_loopback(endpoint: str | None, *, resolving: bool) -> bool:
     except OSError:
         return False
     return bool(addresses) and all(ipaddress.ip_address(address).is_loopback for address in addresses)
+
+
+def _held_here(api_base: str, name: str) -> str:
+    """An address that was found to be loopback, with the number in place of its name: the next look-up may say another.
+
+    `localhost` stays: it may be both `127.0.0.1` and `::1`, of which a server may know one.
+    """
+    parts = urlsplit(api_base)
+    host = parts.hostname or ""
+    try:
+        ipaddress.ip_address(host)
+        return api_base
+    except ValueError:
+        if host == "localhost":
+            return api_base
+    if parts.scheme == "https":
+        raise ConfigError(
+            f"--local: {name} has an https address with a name",
+            why="where a name leads may change, and TLS wants the name",
+            hint="an address like http://127.0.0.1:8000/v1 or https://localhost:8000/v1",
+        )
+    found = sorted({str(info[4][0]) for info in socket.getaddrinfo(host, None)}, key=lambda one: ":" in one)
+    if not all(ipaddress.ip_address(one.partition("%")[0]).is_loopback for one in found):
+        raise ConfigError(f"--local: {name} is not on this machine", why=f"{host} leads elsewhere by now")
+    here = f"[{found[0]}]" if ":" in found[0] else found[0]
+    return parts._replace(netloc=f"{here}:{parts.port}" if parts.port else here).geturl()
 
 
 def _wanted(kind: type | tuple[type, ...]) -> str:
