@@ -285,7 +285,7 @@ class Dispatch:
 
     def _told(self, error: ModelError, request: Request, lane: Lane, place: Place) -> None:
         """What a failure says of those that come after it."""
-        if error.too_long:
+        if error.too_long and not error.prompt_cut:
             size = f"the prompt has {request.chars:,} characters"
             error.why = f"{size}; {error.why}" if error.why else size
         if error.overload and (error.retry_after or 0.0) > LONGEST_WAIT_S:
