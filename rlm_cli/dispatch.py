@@ -318,6 +318,8 @@ class Dispatch:
         refuse_cut(request.model.name, request.messages, completion.usage)
         # On the stream, and so on disk, before anybody uses the reply: it is paid for.
         request.finishes(completion, now() - began)
+        if request.purpose == "sub" and isinstance(request.model, Recorded):
+            request.model.keep(request.messages, reservation.max_output_tokens, request.schema, completion)
         return completion
 
     def _need(self, request: Request) -> Need:

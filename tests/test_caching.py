@@ -135,10 +135,8 @@ def test_a_model_is_told_by_where_it_is_and_how_it_is_asked() -> None:
 
 
 def test_what_is_not_kept(tmp_path: Path) -> None:
-    """A reply that was cut off or filtered, is empty, calls a function, or holds a key; one to a prompt with a key, or
-    to one of which the server read a part."""
+    """A reply that was cut off or filtered, is empty, calls a function, or holds a key; one to a prompt with a key."""
     path, asking = tmp_path / FILE, Request("here", (Message("user", f"Is {SENTINEL_KEY} safe?"),), 100)
-    long = Request("here", (Message("user", "thirty days " * 5_000),), 100)
     useless = [
         Completion("thir", "length"),
         Completion("no", "content_filter"),
@@ -152,7 +150,6 @@ def test_what_is_not_kept(tmp_path: Path) -> None:
         for n, completion in enumerate(useless):
             replies.keep(Request("here", (Message("user", str(n)),), 100), "openai/x", completion)
         replies.keep(asking, "openai/x", GOOD)
-        replies.keep(long, "openai/x", replace(GOOD, usage=Usage(4_096, 10)))
 
     on(path, body, secrets=[SENTINEL_KEY])
     assert not path.exists()

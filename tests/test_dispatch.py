@@ -19,7 +19,7 @@ from rlm_cli.events import CompletionFinished, CompletionStarted, Event, LimitHi
 from rlm_cli.ledger import Amount, Ledger, Limits, Price, Refusal, StopReason, Usage
 from rlm_cli.models import Model, connect
 from rlm_cli.models.recorded import Recorded
-from rlm_cli.models.replies import Replies
+from rlm_cli.models.replies import Replies, Request, standing
 
 USED = Usage(1_000, 100)
 ASKED = (Message("user", "x" * 1_000),)
@@ -116,6 +116,21 @@ def test_a_reply_is_on_the_stream_before_it_is_used() -> None:
 
     run = with_run(body)
     assert run.ledger.spent.usd == pytest.approx(run.cost)
+
+
+def test_a_reply_to_a_part_of_the_prompt_is_not_kept(tmp_path: Path) -> None:
+    """The run is told that the server cut the prompt, and no later run gets that reply as if it were one."""
+
+    async def body(run: Run) -> None:
+        replies = Replies(tmp_path / "replies.sqlite", most_bytes=1 << 20, oldest_s=60.0)
+        model = cast(Model, Recorded(Scripted(Completion("yes", usage=Usage(500, 10))), "here", replies))
+        with pytest.raises(ModelError):
+            await run.dispatch.complete("0.1", model, (Message("user", "thirty days " * 5_000),), "sub")
+        assert await replies.recall(Request("here", (Message("user", "other"),), 100)) is None
+        await replies.close()
+        assert standing(tmp_path / "replies.sqlite").entries == 0
+
+    with_run(body)
 
 
 def test_a_reply_on_record_takes_nothing(tmp_path: Path) -> None:

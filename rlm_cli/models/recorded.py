@@ -1,9 +1,9 @@
 """A model in front of a model, which gives the reply that is on record where there is one.
 
-Two ways in, because a reply on record needs none of what a request needs. `recall` looks and never asks: who sends
-requests calls it before a slot is taken and money reserved, and a hit costs nothing. `complete` asks, and puts the
-reply on record. Sub-calls only: a root's reply decides what code runs, and a run asked for anew should think anew; a
-sub-call is a question about a text, and its answer does not age.
+It asks as the model behind it does. Who sends requests calls `recall` first, before a slot is taken and money
+reserved: a reply on record needs none of that. And `keep` afterwards, once the reply is known to be good: one to a
+prompt that the server did not read whole is not. Sub-calls only: a root's reply decides what code runs, and a run asked
+for anew should think anew; a sub-call is a question about a text, and its answer does not age.
 
 A reply on record is one draw, whatever the temperature: the same request gets it again until it is too old, and
 `--no-cache` draws anew. The samples of `--samples` have records of their own each, so that none is another one's echo.
@@ -48,14 +48,11 @@ class Recorded:
         """The reply on record to such a sub-call, None where there is none. Sends nothing, fails never."""
         return await self._replies.recall(self._request(messages, max_output_tokens, schema))
 
-    async def complete(
-        self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool, schema: Schema | None = None
-    ) -> Completion:
-        """Asks, whatever is on record. Raises as the protocol says."""
-        completion = await self._model.complete(messages, max_output_tokens=max_output_tokens, sub=sub, schema=schema)
-        if sub:
-            self._replies.keep(self._request(messages, max_output_tokens, schema), self._model.name, completion)
-        return completion
+    def keep(
+        self, messages: Sequence[Message], max_output_tokens: int, schema: Schema | None, completion: Completion
+    ) -> None:
+        """Put the reply to such a sub-call on record, unless it is none to be relied on. Returns at once."""
+        self._replies.keep(self._request(messages, max_output_tokens, schema), self._model.name, completion)
 
     def _request(self, messages: Sequence[Message], max_output_tokens: int, schema: Schema | None) -> Request:
         return Request(self._identity, tuple(messages), max_output_tokens, schema, self._sample)

@@ -30,7 +30,6 @@ from ..call import Completion, Message
 from ..kept import Standing
 from ..ledger import Usage
 from ..schema import Schema
-from .cut import is_cut
 
 if TYPE_CHECKING:
     import sqlite3
@@ -121,9 +120,7 @@ class Replies:
 
         def work() -> None:
             said = completion.text + completion.reasoning
-            if any(secret in said or request.holds(secret) for secret in self._secrets):
-                return
-            if not is_cut(request.messages, completion.usage.input_tokens):  # a reply about a part of the text
+            if not any(secret in said or request.holds(secret) for secret in self._secrets):
                 self._keep(request.key(), model, completion)
 
         loop = asyncio.get_running_loop()
