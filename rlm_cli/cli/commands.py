@@ -75,6 +75,8 @@ def shown(value: object, spelling: Spelling) -> str:
     if isinstance(value, float) and spelling.kind == "usd":
         return f"{value:.2f}" if round(value, 2) == value else f"{value:g}"
     if isinstance(value, (int, float)) and spelling.kind == "duration":
+        if value and value % 86_400 == 0:
+            return f"{value / 86_400:g}d"
         return f"{value / 60:g}m" if value >= 120 and value % 60 == 0 else f"{value:g}s"
     if isinstance(value, int) and spelling.kind == "size":
         for unit, size in (("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)):
@@ -154,6 +156,19 @@ def commands() -> tuple[Command, ...]:
             words=("origins", "path"),
             word_helps=("every setting, its value and where it comes from", "the files that are read"),
             at_most=1,
+        ),
+        Command(
+            "cache",
+            "stats|clear [NAME]",
+            "Say what is kept to be used again, or remove it: all of it, or the cache of that name.",
+            "cache:cache",
+            options=(
+                Option("json", Spelling("flag", ("--json",), group="Answer"), own_help="Print stats as JSON."),
+                Option("yes", Spelling("flag", ("-y", "--yes"), group="Run"), own_help="Remove without asking."),
+            ),
+            words=("stats", "clear"),
+            word_helps=("each cache: how much, how old, how often used", "remove: corpora, replies, or both"),
+            at_most=2,
         ),
         Command(
             "completion",

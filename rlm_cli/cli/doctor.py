@@ -106,6 +106,11 @@ def _model(settings: Settings) -> Iterator[Finding]:
     more = "; no language model: choose one with -m" if level == "note" else ""
     sub = f", sub-calls by {connected.sub.name}" if connected.sub is not connected.root else ""
     yield Finding(level, "model", f"{choice.name}, because of {choice.origin}{sub}{more}")
+    for model in connected.all:
+        if model.transport == "lean":
+            yield Finding("ok", "transport", f"{model.name}: lean, plain HTTP to {model.endpoint}")
+        elif model.transport:
+            yield Finding("ok", "transport", f"{model.name}: {model.transport} {metadata.version('litellm')}")
 
 
 def _servers(settings: Settings) -> Iterator[Finding]:

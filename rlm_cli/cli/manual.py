@@ -93,6 +93,14 @@ FILES = (
         "~/.local/state/rlm/runs/RUN/",
         "What a run left: trace.jsonl, every event of it, and result.json. Readable by you only.",
     ),
+    (
+        "~/.cache/rlm/",
+        "What is used again; rlm cache says how much there is, and removes it. corpora/ holds the documents of past "
+        "runs, for -c. replies.sqlite holds replies to sub-calls: the same request to the same model at the same "
+        "address with the same options gets the reply on record, for nothing, whatever the temperature, until it is "
+        "older than cache_age; --no-cache asks anew. The root model is always asked, and each trajectory of --samples "
+        "has records of its own. Readable by you only; prompts are not in it.",
+    ),
 )
 
 

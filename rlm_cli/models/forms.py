@@ -21,8 +21,8 @@ _OTHERS = (
     " welches welchen hat haben wird werden von zu zum zur im am auf mit für bei gilt viel viele hoch"
     " le la les un une des du de et ou est sont qui que quoi quel quelle quels quelles où quand comment combien"
     " pourquoi en au aux pour dans par avec il elle cas el los las y o es son qué cuál cuáles quién cuándo dónde cómo"
-    " cuánto cuánta por para con se lo gli uno una che chi quale quando dove come quanto perché di da è sono het een"
-    " van en wat wie waar wanneer hoe welke"
+    " cuánto cuánta por para con se lo gli uno una che chi quale quando dove come quanto perché di da è sono"
+    " het een van en wat wie waar wanneer hoe welke"
     " и в на с по не что кто где когда как какой какая какое какова каков сколько почему это"
 )
 _ASKED_IN_ENGLISH = frozenset("what which who whose how when where why is are does do did has have can the of".split())

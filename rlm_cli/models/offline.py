@@ -46,6 +46,8 @@ class ExtractiveModel:
     reasons = False
     structured = False
     rpm: int | None = None
+    transport: str | None = None
+    tpm: int | None = None
 
     async def ready(self) -> None:
         """Nothing has to be loaded."""
