@@ -83,6 +83,10 @@ def test_the_object_has_every_key(here: Path, capsys: pytest.CaptureFixture[str]
     assert {p["provider"] for p in found["without_key"]} == {p.name for p in catalog.PROVIDERS if p.root}
 
 
+def resolve_one(name: str) -> models.Model:
+    return models.connect(name, models={}, keys={}, environ={"GROQ_API_KEY": SENTINEL_KEY})
+
+
 def test_keys_are_told_by_their_place(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -107,6 +111,7 @@ def test_keys_are_told_by_their_place(
     groq, mine = entries["groq/openai/gpt-oss-120b"], entries["mine"]
     assert groq["key"] == {"present": True, "origin": "[keys] groq", "needed": True}
     assert (mine["key"]["origin"], mine["window"], mine["price"]["output"]) == ("[models.mine] key", 5000, 2.5)
+    assert (mine["transport"], groq["transport"]) == ("lean", resolve_one("groq/openai/gpt-oss-120b").transport)
     assert entries["mistral/mistral-large-latest"]["key"]["origin"] == "MISTRAL_API_KEY"
     assert (mine["tools"], mine["schema"], mine["reasoning"], groq["tools"]) == (None, None, None, True)
     assert all(entries[name]["usable"] for name in ("mine", "mistral/mistral-large-latest", OFFLINE))
