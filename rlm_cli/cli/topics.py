@@ -137,6 +137,7 @@ def _config() -> Page:
 EXAMPLE = """\
     model = "anthropic/..."
     max_budget = 2.00
+    fallback = ["openai/..."]                         # asked instead, once the model fails for good
 
     [keys]
     anthropic = { command = "pass show anthropic" }   # or { env = "MY_KEY" }; never the key itself
@@ -145,7 +146,8 @@ EXAMPLE = """\
     model = "azure/my-deployment"
     api_base = "https://..."
     window = 128000
-    price = { input = 0.25, cached = 0.03, output = 2.0 }   # USD per million tokens
+    price = { input = 0.25, cached = 0.03, output = 2.0 }   # USD per million tokens; wins over the known price
+    rpm = 500                                         # requests a minute; tpm: tokens a minute
 """
 
 
