@@ -146,7 +146,7 @@ EXAMPLE = """\
     model = "azure/my-deployment"
     api_base = "https://..."
     window = 128000
-    price = { input = 0.25, cached = 0.03, output = 2.0 }   # USD per million tokens; wins over the known price
+    price = { input = 0.25, cached = 0.03, output = 2.0 }   # USD per million tokens
     rpm = 500                                         # requests a minute; tpm: tokens a minute
 """
 
