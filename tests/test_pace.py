@@ -383,3 +383,14 @@ def test_a_real_server_with_a_rate_limit_is_worked_through() -> None:
     with ScriptedServer(script) as server:
         asking = asyncio.run(main(server.base_url))
     assert sum(event.retries for event in asking.finished) == len(server.requests) - 30
+
+
+def test_a_text_too_long_is_told_with_its_size() -> None:
+    """The code that asked can cut it accordingly: the window is in the message, the size beside it."""
+
+    async def main() -> None:
+        with pytest.raises(ModelError) as caught:
+            await Asking().one(Broken(ModelError("the window is 500 tokens", why="too many tokens", too_long=True)))
+        assert str(caught.value) == "the window is 500 tokens: the prompt has 1,000 characters; too many tokens"
+
+    virtual.run(main())
