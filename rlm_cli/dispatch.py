@@ -20,8 +20,10 @@ from .deadline import EARLY_S, OUT_OF_TIME, Deadline, now
 from .errors import ConfigError, ModelError, RlmError, UnknownModel
 from .events import LimitHit, NoticeGiven
 from .fold import add_cost
-from .ledger import InputEstimate, Ledger, Need, Refusal, Reservation, StopReason
+from .ledger import Amount, InputEstimate, Ledger, Need, Refusal, Reservation, StopReason
 from .models import Model
+from .models.cut import refuse_cut
+from .models.recorded import Recorded
 from .pace import Lane, Place, TooLate, backoff
 from .request import Emit, Request, price_of
 from .schema import Schema
@@ -98,6 +100,8 @@ class Dispatch:
             try:
                 if number:
                     request = self._fitted(request)
+                if (known := await self._recalled(request)) is not None:
+                    return known
                 return await self._complete(request)
             except RlmError as error:
                 if not _is_for_good(error) or number + 1 == len(asked):
@@ -111,6 +115,8 @@ class Dispatch:
             outcome = await self._tries(request)
         except RlmError as error:
             request.unanswered(str(error))
+            if isinstance(error, ModelError) and error.prompt_cut:
+                self._emit(NoticeGiven("prompt_truncated", f"{error}: {error.why}"), request.call)
             raise
         except BaseException:
             request.unanswered("cancelled")
@@ -158,6 +164,18 @@ class Dispatch:
     def first_hit(self, reasons: Collection[StopReason]) -> StopReason | None:
         """The first limit among `reasons` that refused something."""
         return next((reason for reason in self.refusals if reason in reasons), None)
+
+    async def _recalled(self, request: Request) -> Completion | None:
+        """A reply that is on record: it takes no slot, no room in the ledger, and no time."""
+        model = request.model
+        if request.purpose != "sub" or not isinstance(model, Recorded):
+            return None
+        limit = output_limit(model, "sub")
+        completion = await model.recall(request.messages, limit, request.schema)
+        if completion is not None:
+            request.starts(Reservation(request.call, Amount(0.0, limit), limit))
+            request.finishes(completion, 0.0)
+        return completion
 
     async def _tries(self, request: Request) -> Completion | Refusal:
         """Attempts until one is answered, refused or hopeless."""
@@ -267,7 +285,7 @@ class Dispatch:
 
     def _told(self, error: ModelError, request: Request, lane: Lane, place: Place) -> None:
         """What a failure says of those that come after it."""
-        if error.too_long:
+        if error.too_long and not error.prompt_cut:
             size = f"the prompt has {request.chars:,} characters"
             error.why = f"{size}; {error.why}" if error.why else size
         if error.overload and (error.retry_after or 0.0) > LONGEST_WAIT_S:
@@ -297,6 +315,7 @@ class Dispatch:
             late = f"no reply within {seconds:.0f} s"
             why, hint = f"{request.model.name} did not finish", "raise request_timeout, or pass less text at a time"
             raise ModelError(late, why=why, hint=hint, retriable=True, cut_short=True) from None
+        refuse_cut(request.model.name, request.messages, completion.usage)
         # On the stream, and so on disk, before anybody uses the reply: it is paid for.
         request.finishes(completion, now() - began)
         return completion

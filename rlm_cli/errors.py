@@ -75,7 +75,7 @@ class ModelError(RlmError):
     counted for a reply that is of no use. `too_long`: the prompt did not fit the model's window. `schema_refused`: the
     provider does not take the schema that went with the request; without it, it may answer. `rate`: we ask too often,
     which is no failure of the request. `overload`: that, or the server has too much to do, or names a time: whoever
-    asks it should ask less.
+    asks it should ask less. `prompt_cut`: the server read a part of the prompt only, and answered all the same.
     """
 
     exit_code = 5
@@ -96,6 +96,7 @@ class ModelError(RlmError):
         schema_refused: bool = False,
         overload: bool = False,
         rate: bool = False,
+        prompt_cut: bool = False,
     ) -> None:
         super().__init__(message, why=why, hint=hint)
         self.retriable = retriable
@@ -107,6 +108,7 @@ class ModelError(RlmError):
         self.schema_refused = schema_refused
         self.overload = overload or rate or retry_after is not None
         self.rate = rate
+        self.prompt_cut = prompt_cut
 
 
 class LimitReached(RlmError):

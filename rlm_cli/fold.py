@@ -93,6 +93,8 @@ class Folded:
     last: str = ""
     usage: Usage = NOTHING
     cost: float | None = 0.0
+    cached: int = 0
+    """Of their own replies, those that were on record."""
     models: set[str] = field(default_factory=set)
 
     def add(self, call: CallState) -> None:
@@ -104,6 +106,7 @@ class Folded:
             self.last = call.address
         self.usage += usage
         self.cost = add_cost(self.cost, cost)
+        self.cached += call.cached
         self.models.add(call.model)
 
 
@@ -126,6 +129,8 @@ class CallState:
     standing: Standing = Standing.WAITING
     iteration: int = 0
     completions: int = 0
+    cached: int = 0
+    """Of its completions, those that were on record."""
     retries: int = 0
     usage: Usage = NOTHING
     cost: float | None = 0.0
@@ -154,6 +159,8 @@ class Totals:
     """What the run used so far. `calls` counts replies; `cost` is the known part in USD, whole if `cost_known`."""
 
     calls: int = 0
+    cached: int = 0
+    """Of `calls`, those whose reply was on record."""
     failed: int = 0
     cut: int = 0
     """Replies that their output limit cut off."""
@@ -263,6 +270,7 @@ class RunState:
         """A cost of None is unknown and makes the total unknown, even of a failed request: 0.0 says it was free."""
         totals = self.totals
         totals.calls += event.error is None
+        totals.cached += event.cached
         totals.failed += event.error is not None
         totals.cut += event.finish_reason == "length"
         totals.usage += event.usage
@@ -272,6 +280,7 @@ class RunState:
         model = event.model or (call.model if call is not None else "")
         used = totals.by_model.setdefault(model, ModelUsage())
         used.calls += event.error is None
+        used.calls_from_cache += event.cached
         used.input_tokens += event.usage.input_tokens
         used.cached_input_tokens += event.usage.cached_input_tokens
         used.output_tokens += event.usage.output_tokens
@@ -279,6 +288,7 @@ class RunState:
         used.cost_usd = add_cost(used.cost_usd, event.cost_usd)
         if call is not None:
             call.completions += 1
+            call.cached += event.cached
             call.retries += event.retries
             call.usage += event.usage
             call.cost = add_cost(call.cost, event.cost_usd)

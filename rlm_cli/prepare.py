@@ -29,6 +29,8 @@ from .errors import ConfigError, RlmError, SourceError, UsageError
 from .events import CorpusLoaded, Reading
 from .ledger import Limits
 from .models import Model
+from .models.replies import FILE as REPLIES
+from .models.replies import Replies
 from .request import Emit
 from .schema import YES_NO, Schema
 from .settings import Settings
@@ -55,7 +57,7 @@ class Job:
     earlier: Earlier | None = None
     """The run that a follow-up question goes on from."""
     cache: Path | None = None
-    """Where the documents are kept for such questions; None keeps them nowhere."""
+    """Where the documents are kept for such questions, and replies for the same requests; None keeps them nowhere."""
     careful: bool = False
     """Somebody relies on the answer unseen (CI, --json): no silent fallback to a model that is none."""
 
@@ -168,6 +170,7 @@ def connect_models(job: Job) -> Models:
         "environ": job.environ,
         "protocol": s.protocol,
         "effort": s.effort,
+        "transport": s.transport,
     }
     root = models.connect(choice.name, **settings)
     sub_name = s.sub_model or choice.sub
@@ -284,6 +287,15 @@ async def read_documents(job: Job, emit: Emit, warm_up: Callable[[], None] = lam
 def corpora(job: Job) -> Path:
     """The folder of the kept corpora."""
     return (job.cache or Path("/nonexistent")) / "corpora"
+
+
+def replies(job: Job, found: Models, tell: Callable[[str], None]) -> Replies | None:
+    """The replies on record; None where none may be used or kept. `tell` hears what is wrong with them."""
+    s = job.settings
+    if job.cache is None or s.no_cache or s.no_save or not s.cache_size:
+        return None
+    secrets, file = models.secrets(found.all), job.cache / REPLIES
+    return Replies(file, most_bytes=s.cache_size, oldest_s=s.cache_age, secrets=secrets, tell=tell)
 
 
 def _require_something(documents: Documents) -> None:

@@ -23,6 +23,7 @@ from .errors import InvalidAnswer, LimitReached, RlmError, internal
 from .events import CitationChecked, DocumentsRead, NoticeGiven, RunFinished, RunStarted
 from .forecast import Forecast, forecast
 from .ledger import StopReason
+from .models.replies import Replies
 from .prepare import Documents, Job, Models
 from .report import Ending, confined, limits_of, result_of
 from .result import (
@@ -87,6 +88,7 @@ class Question:
         self.sandbox: Sandbox | None = None
         self.tools: Tools | None = None
         self.proof: Proof | None = None
+        self.replies: Replies | None = None
         self.run: Run | None = None
 
     async def result(self) -> Result:
@@ -152,8 +154,19 @@ class Question:
             deadline = deadline.later(now() - waited)
         self._begin()
         self._keep()
+        self.replies = prepare.replies(
+            self.job, self.models, lambda told: self.stream.emit(NoticeGiven("cache_lost", told))
+        )
         self.run = Run(
-            self.job, self.models, self.documents, self.sandbox, self.stream, deadline, self.job.earlier, self.tools
+            self.job,
+            self.models,
+            self.documents,
+            self.sandbox,
+            self.stream,
+            deadline,
+            self.job.earlier,
+            self.tools,
+            self.replies,
         )
         answer = await self.run.answer(call)
         if answer.partial and not answer.problem and (self.job.settings.on_limit == "fail" or not answer.found):
@@ -220,6 +233,7 @@ class Question:
                 settings=self._settings(),
                 folder=str(working_folder()),
                 continues=self.job.earlier.run if self.job.earlier is not None else "",
+                transports={model.name: model.transport for model in self.models.all if model.transport},
             )
         )
         self.stream.emit(self.documents.loaded())
@@ -304,6 +318,8 @@ class Question:
             self.tools.close()
         if self.run is not None:
             await self.run.seen.close()
+        if self.replies is not None:
+            await self.replies.close()
         if self.sandbox is not None:
             await self.sandbox.close()
         if self.models is not None:

@@ -101,7 +101,7 @@ class Request:
                 finish_reason=completion.finish_reason,
                 usage=completion.usage + self.usage,
                 cost_usd=cost_usd,
-                cached=False,
+                cached=completion.recorded,
                 retries=self.retries,
                 duration_s=round(seconds, 4),
                 model=self.model.name,

@@ -121,8 +121,10 @@ class Settings:
     """With --continue: go on from RUN, the start of an id in rlm runs."""
     sandbox: str = setting("auto", "choice", "--sandbox", choices=("auto", "process", "container", "soft", "none"), metavar="NAME", group="Run")
     """Where the model's code runs: process and container are enforced by the kernel; soft and none are not and must be asked for. auto is process."""
+    no_cache: bool = setting(False, "flag", "--no-cache", group="Run")
+    """Ask every sub-call anew: no reply on record is used, and none is put there."""
     no_save: bool = setting(False, "flag", "--no-save", group="Run")
-    """Keep nothing of the run on disk: no trace, no result."""
+    """Keep nothing of the run on disk: no trace, no result, no reply."""
 
     # Answer
     output: str | None = setting(None, "path", "-o", "--output", metavar="FILE", group="Answer", configurable=False)
@@ -179,14 +181,20 @@ class Settings:
     """How the REPL is offered to a model: text, as a block of code to write; tools, as a function to call; auto, text until the model calls a function."""
     effort: str | None = setting(None, "choice", choices=("low", "medium", "high"), none=True)
     """How long models that can reason do so before they reply; none leaves it to them."""
+    transport: str = setting("auto", "choice", choices=("auto", "lean", "litellm"))
+    """How models are asked: litellm speaks to every provider; lean is plain HTTP, fast to start, for those that speak OpenAI's chat completions; auto takes lean where it can."""
     corpora_size: int = setting(2 << 30, "size", minimum=0)
     """Disk space for the documents of past runs, for follow-up questions; half of it for one corpus at most."""
+    cache_size: int = setting(256 << 20, "size", minimum=0)
+    """Disk space for replies to sub-calls, which are used again for the same request; 0 keeps none."""
+    cache_age: float = setting(7 * 86_400.0, "duration", minimum=0)
+    """How long a reply is used again: 12h, 7d."""
     subcall_models: tuple[str, ...] = setting((), "list")
     """Further models that code in the REPL may name in llm_query(model=…)."""
     keys: dict[str, Any] = setting({}, "table")
     """Where API keys come from: [keys] PROVIDER = { env = "NAME" } or { command = "…" }."""
     models: dict[str, Any] = setting({}, "table")
-    """Models of your own: [models.NAME] with model, api_base, base_model, window, max_output, price, rpm, tpm, fallback, protocol, effort, options, key."""
+    """Models of your own: [models.NAME] with model, api_base, base_model, window, max_output, price, rpm, tpm, fallback, protocol, effort, transport, options, key."""
 # fmt: on
 
 
@@ -302,10 +310,10 @@ def _number(raw: Any, source: str, wanted: str, none: bool) -> float:
 
 def _duration(raw: Any, source: str, none: bool) -> float:
     if isinstance(raw, str):
-        parts = re.fullmatch(r"(?=.)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", raw)
+        parts = re.fullmatch(r"(?=.)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", raw)
         if parts:
-            hours, minutes, seconds = parts.groups(default="0")
-            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+            days, hours, minutes, seconds = parts.groups(default="0")
+            return int(days) * 86_400 + int(hours) * 3600 + int(minutes) * 60 + float(seconds)
     return _number(raw, source, "a duration like 90s or 10m", none)
 
 

@@ -38,8 +38,8 @@ RESULT_KEYS = set(
 KEYS = {
     "coverage": {"files", "lines", "truncated_calls"},
     "usage": {
-        "calls", "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "cost_usd", "cost_known",
-        "cost_estimated_usd", "by_model",
+        "calls", "calls_from_cache", "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens",
+        "cost_usd", "cost_known", "cost_estimated_usd", "by_model",
     },
     "subcalls": {"ok", "failed", "retried"},
     "limits": {"max_budget", "max_tokens", "max_depth", "max_iterations", "max_subcalls", "timeout_s"},

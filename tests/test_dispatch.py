@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from scripted import SENTINEL_KEY, Reply, ScriptedServer
@@ -15,8 +16,10 @@ from rlm_cli.deadline import Deadline
 from rlm_cli.dispatch import Dispatch
 from rlm_cli.errors import ConfigError, ModelError, RlmError
 from rlm_cli.events import CompletionFinished, CompletionStarted, Event, LimitHit, NoticeGiven
-from rlm_cli.ledger import Ledger, Limits, Price, Refusal, StopReason, Usage
+from rlm_cli.ledger import Amount, Ledger, Limits, Price, Refusal, StopReason, Usage
 from rlm_cli.models import Model, connect
+from rlm_cli.models.recorded import Recorded
+from rlm_cli.models.replies import Replies
 
 USED = Usage(1_000, 100)
 ASKED = (Message("user", "x" * 1_000),)
@@ -113,6 +116,29 @@ def test_a_reply_is_on_the_stream_before_it_is_used() -> None:
 
     run = with_run(body)
     assert run.ledger.spent.usd == pytest.approx(run.cost)
+
+
+def test_a_reply_on_record_takes_nothing(tmp_path: Path) -> None:
+    """No slot, no room in the ledger, no time: it is there also when all of them are used up."""
+    model = Scripted(GOOD)
+
+    async def asked(run: Run) -> None:
+        replies = Replies(tmp_path / "replies.sqlite", most_bytes=1 << 20, oldest_s=60.0)
+        said = await run.ask(cast(Model, Recorded(model, "here", replies)))
+        await replies.close()
+        assert isinstance(said, Completion)
+        assert (said.text, len(model.asked)) == ("yes", 1)
+
+    async def asked_again(run: Run) -> None:
+        await run.dispatch._slots.acquire()
+        await asked(run)
+
+    with_run(asked)
+    run = with_run(asked_again, jobs=1, max_budget=1e-9, max_tokens=1, timeout_s=0.0)
+    [finished] = run.of(CompletionFinished)
+    assert (finished.cached, finished.cost_usd, finished.usage, finished.text) == (True, 0.0, Usage(), "yes")
+    assert run.paired
+    assert run.ledger.spent == Amount()
 
 
 def test_passing_failures_are_tried_again() -> None:

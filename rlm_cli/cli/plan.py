@@ -42,7 +42,7 @@ def plan_text(
         lines += [f"instead of {name}, where it fails  {' · '.join(m.name for m in others)}"] if others else []
     if tools is not None:
         lines.append(f"tools  {one_line(tools.listed(), 2_000)}: outside the sandbox, with your rights")
-    endpoints = dict.fromkeys(m.endpoint for m in models.all if m.endpoint)
+    endpoints = dict.fromkeys(f"{m.endpoint} ({m.transport})" for m in models.all if m.endpoint)
     lines.append("sends text to  " + (" · ".join(endpoints) or "nobody: no language model is used"))
     lines += cost_lines(cost)
     lines.append(f"nothing was sent. run it:  {for_real}")

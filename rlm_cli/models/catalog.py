@@ -80,6 +80,23 @@ PROVIDERS = (
     Provider("llamafile", ("LLAMAFILE_API_KEY",), "127.0.0.1:8080", needs_key=False),
 )
 
+CHAT: dict[str, str | None] = {
+    "openai": "https://api.openai.com/v1",
+    "openrouter": "https://openrouter.ai/api/v1",
+    "groq": "https://api.groq.com/openai/v1",
+    "deepseek": "https://api.deepseek.com/v1",
+    "xai": "https://api.x.ai/v1",
+    "cerebras": "https://api.cerebras.ai/v1",
+    "together_ai": "https://api.together.xyz/v1",
+    "llamafile": "http://127.0.0.1:8080/v1",
+    "lm_studio": None,
+    "hosted_vllm": None,
+    "litellm_proxy": None,
+}
+"""Providers whose API is OpenAI's chat completions as they are, and where they have it; None: at the user's address. To
+speak to them litellm is not needed. Not among them: mistral (ids of calls in its own form), fireworks_ai (names that
+litellm completes), azure (other addresses and headers), ollama (its own API, which takes `num_ctx`)."""
+
 _DEARER_ABOVE = re.compile(r"input_cost_per_token_above_(\d+)k_tokens")
 
 CALLS_ANYWAY = re.compile(r"groq/openai/gpt-oss-")
@@ -92,13 +109,16 @@ LOCAL_SERVERS = frozenset({"ollama", "ollama_chat", "llamafile", "lm_studio", "h
 @dataclass(frozen=True, slots=True)
 class Known:
     """What the price map says of a model; `price` None = it does not. `structured`: it takes a JSON Schema. `reasons`:
-    it thinks before it writes."""
+    it thinks before it writes. `chats`: it takes chat completions, not OpenAI's newer requests only.
+    `tools`: it calls functions."""
 
     window: int
     max_output: int
     price: Price | None
     structured: bool = False
     reasons: bool = False
+    chats: bool = True
+    tools: bool = False
 
 
 def provider(name: str) -> Provider | None:
@@ -140,7 +160,11 @@ def known(provider_name: str, model: str, tier: str = "") -> Known | None:
     steps = _steps(entry)
     output = _whole(entry.get("max_output_tokens")) or DEFAULT_MAX_OUTPUT
     structured, reasons = bool(entry.get("supports_response_schema")), bool(entry.get("supports_reasoning"))
-    return Known(min([window, *steps]), output, _price(entry, f"_{tier}" if tier else ""), structured, reasons)
+    tools = bool(entry.get("supports_function_calling"))
+    chats = entry.get("mode") != "responses"
+    return Known(
+        min([window, *steps]), output, _price(entry, f"_{tier}" if tier else ""), structured, reasons, chats, tools
+    )
 
 
 def _steps(entry: dict[str, Any]) -> list[int]:

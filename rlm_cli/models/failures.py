@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import ConfigError, ModelError, RlmError, UnknownModel
+from ..schema import Schema
 from .connection import NO_KEY, Connection
 from .waits import asked_to_wait
 
@@ -91,10 +92,12 @@ def translate(error: BaseException, connection: Connection) -> RlmError:
         return ConfigError(elsewhere, why="nothing is sent to an address that was not named", hint="correct api_base")
     if (why := _unreachable(error)) is not None:
         hint = "is the server running there?" if connection.loopback else "check the network, and the address"
+        if "certificate verify failed" in why:
+            hint = "SSL_CERT_FILE=FILE names the authority to trust, if it is a company's own"
         unreachable = f"{name}: no connection to {connection.endpoint}"
         return ModelError(unreachable, why=why, hint=hint, retriable=True)
-    if status in _RETRIABLE or kind in ("APIConnectionError", "Timeout"):
-        after, broke_off = retry_after(error), _broke_off(error)
+    after, broke_off = retry_after(error), _broke_off(error)
+    if status in _RETRIABLE or kind in ("APIConnectionError", "Timeout") or broke_off or _kinds(error) & _HUNG_UP:
         if broke_off:
             what = "its reply broke off, or is no JSON"
         elif _kinds(error) & _HUNG_UP:
@@ -113,6 +116,14 @@ def translate(error: BaseException, connection: Connection) -> RlmError:
         )
     refusal = f"{name}: the request was refused{f' ({status})' if status else ''}"
     return ModelError(refusal, why=said, hint=_OPTIONS)
+
+
+def of_request(error: BaseException, connection: Connection, schema: Schema | None) -> RlmError:
+    """`translate`, for a request that a schema may have gone with."""
+    failure = translate(error, connection)
+    if schema is not None and takes_no_schema(error):
+        return ModelError(failure.message, why=failure.why, hint=failure.hint, schema_refused=True)
+    return failure
 
 
 def failed_generation(error: BaseException) -> str | None:
@@ -172,17 +183,26 @@ def retry_after(error: BaseException) -> float | None:
 
 def _redirected(error: BaseException) -> bool:
     """Whether the server sent us elsewhere; some of litellm's providers make a 500 of it."""
-    answers = (getattr(getattr(link, "response", None), "status_code", 0) for link in _chain(error))
+    links = list(_chain(error))
+    answers = [getattr(at, "status_code", 0) for link in links for at in (link, getattr(link, "response", None))]
     return any(isinstance(status, int) and 300 <= status < 400 for status in answers)
 
 
 def _unreachable(error: BaseException) -> str | None:
     """Why no connection came about, in the system's words; None when there was one."""
-    if not _kinds(error) & {"ConnectError", "ClientConnectorError"}:
+    kinds = _kinds(error)
+    if kinds & {"ConnectTimeout", "ConnectionTimeoutError"}:
+        return "it did not answer in time"
+    if "ClientHttpProxyError" in kinds:
+        return f"the proxy answered {getattr(error, 'status', '')}"
+    if "ClientProxyConnectionError" in kinds:
+        return "the proxy that the environment names cannot be reached"
+    if not kinds & {"ConnectError", "ClientConnectorError"}:
         return None
     system = next((link for link in reversed(list(_chain(error))) if isinstance(link, OSError)), None)
     if isinstance(system, ssl.SSLError):
-        return f"TLS: {str(system.reason).replace('_', ' ').lower()}"
+        more = getattr(system, "verify_message", None)
+        return f"TLS: {str(system.reason).replace('_', ' ').lower()}{f' ({more})' if more else ''}"
     number = system.errno if system is not None else None
     if number is None or number <= 0:  # the resolver counts its own errors downwards
         return str(getattr(system, "strerror", None) or "connection error")

@@ -111,7 +111,8 @@ class Plain:
 
     def _so_far(self) -> str:
         totals = self._state.totals
-        parts = [plural(totals.calls, "call"), spent(totals.cost, totals.cost_known)]
+        cached = f" ({totals.cached:,} from cache)" if totals.cached else ""
+        parts = [plural(totals.calls, "call") + cached, spent(totals.cost, totals.cost_known)]
         coverage = self._state.coverage
         if coverage is not None and coverage.total:
             parts.append(f"seen {100 * coverage.lines // coverage.total}% of lines")

@@ -54,7 +54,7 @@ MARKS = {
 ASCII = str.maketrans(
     {
         "✓": "+", "◐": "*", "◑": "~", "○": "o", "✗": "x", "↻": "!", "·": "-", "├": "|", "└": "`", "│": "|",
-        "▓": "#", "░": ".", "→": ">", "…": ".", "≥": ">", "–": "-",
+        "▓": "#", "░": ".", "→": ">", "⟲": "@", "…": ".", "≥": ">", "–": "-",
     }
 )  # fmt: skip
 
@@ -169,7 +169,8 @@ def _folded_line(standing: Standing, folded: Folded, branch: str, kind: str = ""
         return Line(f"{branch}{many}", f"{glyph} {folded.count}", style, kind, ", ".join(sorted(folded.models)))
     model = next(iter(folded.models)) if len(folded.models) == 1 else plural(len(folded.models), "model")
     used, cost = tokens(folded.usage), usd(folded.cost)
-    return Line(f"{branch}{many}", f"{glyph} {folded.count}", style, model, "", used, cost)
+    cached = f"⟲ {folded.cached:,} from cache" if folded.cached else ""
+    return Line(f"{branch}{many}", f"{glyph} {folded.count}", style, model, cached, used, cost)
 
 
 COLUMNS = {"branch": 0, "mark": 0, "model": 64, "what": 0, "used": 80, "cost": 48, "took": 40}
@@ -213,6 +214,8 @@ def _foot(state: RunState, now: float, canvas: Canvas) -> Text:
     else:
         totals, coverage = state.totals, state.coverage
         parts = [_money(state), plural(totals.calls, "call")]
+        if totals.cached:
+            parts[-1] += f", {totals.cached:,} from cache"
         if coverage is not None and coverage.total:
             parts.append(f"seen {100 * coverage.lines // coverage.total}% of lines")
         parts += [clock_of(now), "Ctrl-C stops, nothing lost"]
@@ -342,7 +345,7 @@ class Tree:
 
 def _can_draw(encoding: str) -> bool:
     try:
-        "✓◐├└▓░→…".encode(encoding)
+        "✓◐├└▓░→⟲…".encode(encoding)
     except (UnicodeEncodeError, LookupError):
         return False
     return True
