@@ -524,6 +524,9 @@ def test_prices_of_long_requests_are_in_the_map() -> None:
     longer = linked("long", models={"long": {"model": "gemini/gemini-2.5-pro", "window": 1_000_000}}, environ=GEMINI)
     assert longer.price is not None
     assert longer.price.ceiling(300_000, 1_000) == pytest.approx(0.765)
+    faster = linked("gemini/gemini-2.5-pro", GEMINI, options=("service_tier=priority",)).price
+    assert faster is not None
+    assert (faster.input, faster.above[0][1].output) == (2.25, 27.0)
     thinking = catalog.known("dashscope", "qwen-turbo")
     assert thinking is not None
     assert thinking.price is not None

@@ -185,6 +185,7 @@ def _config() -> Page:
 EXAMPLE = """\
     model = "anthropic/..."
     max_budget = 2.00
+    fallback = ["openai/..."]                         # asked instead, once the model fails for good
 
     [keys]
     anthropic = { command = "pass show anthropic" }   # or { env = "MY_KEY" }; never the key itself
@@ -194,6 +195,7 @@ EXAMPLE = """\
     api_base = "https://..."
     window = 128000
     price = { input = 0.25, cached = 0.03, output = 2.0 }   # USD per million tokens
+    rpm = 500                                         # requests a minute; tpm: tokens a minute
 """
 
 

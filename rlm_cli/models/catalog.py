@@ -146,11 +146,12 @@ def near_models(name: str) -> list[str]:
     return list(dict.fromkeys(exact + [full[key] for key in _near(bare, full)]))[:3]
 
 
-def known(provider_name: str, model: str) -> Known | None:
+def known(provider_name: str, model: str, tier: str = "") -> Known | None:
     """Window, output limit and price of `provider/model` by the packaged map; None when it has no such model.
 
     Where a provider charges more beyond a number of input tokens, the window ends there: no request is so long that it
-    costs double. A `window` in the configuration may reach beyond, and the price knows what it is there.
+    costs double. A `window` in the configuration may reach beyond, and the price knows what it is there. `tier`: as the
+    option `service_tier` has it; where it has prices of its own, those hold.
     """
     entry = next((_map()[key] for key in _spellings(provider_name, model) if key in _map()), None)
     if entry is None:
@@ -161,7 +162,9 @@ def known(provider_name: str, model: str) -> Known | None:
     structured, reasons = bool(entry.get("supports_response_schema")), bool(entry.get("supports_reasoning"))
     tools = bool(entry.get("supports_function_calling"))
     chats = entry.get("mode") != "responses"
-    return Known(min([window, *steps]), output, _price(entry), structured, reasons, chats, tools)
+    return Known(
+        min([window, *steps]), output, _price(entry, f"_{tier}" if tier else ""), structured, reasons, chats, tools
+    )
 
 
 def _steps(entry: dict[str, Any]) -> list[int]:
@@ -169,14 +172,17 @@ def _steps(entry: dict[str, Any]) -> list[int]:
     return sorted(int(step[1]) * 1000 for step in map(_DEARER_ABOVE.fullmatch, entry) if step)
 
 
-def _price(entry: dict[str, Any]) -> Price | None:
+def _price(entry: dict[str, Any], tier: str) -> Price | None:
     """USD per million. Zero for both input and output is how the map says that it does not know."""
     price = _price_at(entry, "", None)
     if price is None:
         return None
+    price = (_price_at(entry, tier, price) if tier else None) or price
     above: list[tuple[int, Price]] = []
     for step in _steps(entry):
-        dearer = _price_at(entry, f"_above_{step // 1000}k_tokens", price if not above else above[-1][1])
+        here = f"_above_{step // 1000}k_tokens"
+        dearer = _price_at(entry, here, above[-1][1] if above else price)
+        dearer = _price_at(entry, here + tier, dearer) if tier else dearer
         assert dearer is not None
         above.append((step, dearer))
     return replace(price, above=tuple(above))
