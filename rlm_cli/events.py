@@ -195,11 +195,13 @@ class ToolFinished:
 
 @dataclass(frozen=True, slots=True)
 class NoticeGiven:
-    """Something the user should know. `code`: a stable word for programs; `message`: one line."""
+    """Something the user should know. `code`: a stable word for programs; `message`: one line. `wait_s`: seconds that
+    the call waits from now on, where that is the news."""
 
     type: ClassVar[str] = "notice"
     code: str
     message: str
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from rlm_cli.reply import REPL
 
 ROOT = Path(__file__).parent.parent
 KEYED = {"OPENAI_API_KEY": SENTINEL_KEY}
+GEMINI = {"GEMINI_API_KEY": SENTINEL_KEY}
 
 
 WAY = ContextVar("way", default="auto")
@@ -157,7 +158,7 @@ def test_tools_are_possible() -> None:
 def test_terminal_failures(reply: Reply, kind: type[RlmError], words: str) -> None:
     """A wrong key, an unknown model and an empty account end the run at once; the key is in no message."""
     error = failure(reply)
-    assert type(error) is kind
+    assert isinstance(error, kind)
     assert words in error.message
     assert error.why
     assert not isinstance(error, ModelError) or (error.terminal and not error.retriable)
@@ -551,6 +552,29 @@ def test_model_table() -> None:
     assert model.price == Price(1, 2, 0.1)
     based = linked("mine", models={"mine": {"model": "openai/mine", "base_model": "gpt-5.4-mini"}})
     assert (based.window, based.price) == (272_000, Price(0.75, 4.5, 0.075))
+
+
+def test_prices_of_long_requests_are_in_the_map() -> None:
+    """The window ends where a request becomes dearer; one that a table makes longer is priced as it is charged."""
+    known = catalog.known("gemini", "gemini-2.5-pro")
+    assert known is not None
+    assert known.price is not None
+    ((step, dearer),) = known.price.above
+    assert known.window == step == 200_000
+    assert (dearer.input, dearer.output, dearer.cached) == (2.5, 15.0, 0.25)
+    longer = linked("long", models={"long": {"model": "gemini/gemini-2.5-pro", "window": 1_000_000}}, environ=GEMINI)
+    assert longer.price is not None
+    assert longer.price.ceiling(300_000, 1_000) == pytest.approx(0.765)
+    thinking = catalog.known("dashscope", "qwen-turbo")
+    assert thinking is not None
+    assert thinking.price is not None
+    assert thinking.price.reasoning == 0.5
+
+
+def test_a_price_of_ones_own_wins_over_the_map() -> None:
+    """What the user wrote is newer than the installed map, thoughts included."""
+    table = {"model": "openai/gpt-5.4-mini", "price": {"input": 1, "output": 2, "reasoning": 3}}
+    assert linked("mine", models={"mine": table}).price == Price(1, 2, reasoning=3)
 
 
 def test_what_is_not_known() -> None:

@@ -10,12 +10,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..call import Completion, Dialect, Message
 from ..errors import ConfigError
 from ..ledger import Price
 from ..schema import Schema
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .replies import Replies
 
 OFFLINE = "offline/extractive"
 HOW_TO_CHOOSE = "Choose one with --model provider/model, or set a key, for example ANTHROPIC_API_KEY or OPENAI_API_KEY."
@@ -45,6 +49,8 @@ class Model(Protocol):
     """Requests a minute the user allows; None = as many as there are."""
     transport: str | None
     """How its requests go out, `lean` or `litellm`; None when nothing is sent."""
+    tpm: int | None
+    """The same of tokens, in and out."""
 
     async def ready(self) -> None:
         """Returns once a request could be sent: what has to be loaded for it counts as no request's time.
@@ -150,6 +156,30 @@ def connect(
     from .litellm import LitellmModel
 
     return LitellmModel(found)
+
+
+def on_record(model: Model, replies: Replies | None, sample: str = "") -> Model:
+    """The model, with what is on record of it in front; as it is where nothing is kept, or nothing is sent.
+
+    `sample`: which independent trajectory asks.
+    """
+    connection = _connection_of(model)
+    if replies is None or connection is None:
+        return model
+    from .recorded import Recorded
+
+    return cast(Model, Recorded(model, connection.identity, replies, sample))
+
+
+def least_cached(model: Model) -> int:
+    """Tokens from which on the model's provider caches a beginning that is marked as shared; 0: it wants no marks."""
+    connection = _connection_of(model)
+    return connection.least_cached if connection is not None else 0
+
+
+def _connection_of(model: Model) -> Connection | None:
+    """How it is reached; None of a model that nothing is sent to."""
+    return getattr(model, "_connection", None)
 
 
 def warm_up() -> None:

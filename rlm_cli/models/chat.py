@@ -27,7 +27,7 @@ from ..call import Completion, Dialect, Message
 from ..errors import ModelError, RlmError
 from ..ledger import Price
 from ..schema import Schema
-from . import chat_format
+from . import caching, chat_format
 from .background import AIOHTTP
 from .connection import NO_KEY, Connection
 from .failures import failed_generation, of_request
@@ -69,7 +69,7 @@ class ChatModel:
         self.price: Price | None = connection.price
         self.protocol: Dialect = connection.protocol
         self.reasons = connection.reasons
-        self.rpm = connection.rpm
+        self.rpm, self.tpm = connection.rpm, connection.tpm
         self.structured = connection.structured
         self._connection = connection
         self._proxy = None if connection.loopback or connection.local else proxy_for(connection.chat)
@@ -158,7 +158,7 @@ class ChatModel:
         here = self._connection
         request: dict[str, Any] = {
             "model": here.model.partition("/")[2],
-            "messages": [chat_format.wire(message) for message in messages],
+            "messages": [caching.marked(chat_format.wire(message), message, here.least_cached) for message in messages],
             here.output_limit: limit,
         }
         if tools := chat_format.offers(messages):

@@ -66,7 +66,8 @@ def completion(response: Any, connection: Connection) -> Completion:
     usage = _get(response, "usage")
     choices = _get(response, "choices")
     if not isinstance(choices, list) or not choices:
-        raise ModelError(f"{connection.name} sent a reply without choices", retriable=True, usage=_usage(usage))
+        sent, hint = f"{connection.name} sent a reply without choices", "try again later, or another model"
+        raise ModelError(sent, why="it holds no text", hint=hint, retriable=True, usage=_usage(usage))
     message = _get(choices[0], "message")
     written = _text(_get(message, "content")) or _text(_get(message, "refusal"))
     text, thought = reply.split(encodable(written))
@@ -74,8 +75,8 @@ def completion(response: Any, connection: Connection) -> Completion:
     finish = _FINISHED.get(raw_finish, raw_finish) if isinstance(raw_finish, str) and raw_finish else "stop"
     calls = _calls(message, connection.provider)
     if finish == "content_filter" and not (text or calls):
-        why = "its provider's content filter"
-        raise ModelError(f"{connection.name} refused to answer", why=why, usage=_usage(usage))
+        why, hint = "its provider's content filter", "ask in other words, or another model"
+        raise ModelError(f"{connection.name} refused to answer", why=why, hint=hint, usage=_usage(usage))
     reasoning = encodable(_text(_get(message, "reasoning_content")) or _text(_get(message, "reasoning")))
     return Completion(
         text=text,

@@ -16,14 +16,17 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..call import Completion, Message
 from ..errors import ConfigError, RlmError
 from ..schema import Schema
-from . import chat_format
+from . import caching, chat_format
 from .background import Background
 from .connection import NO_KEY, Connection
+from .cut import cut_error
 from .failures import failed_generation, of_request
+from .ollama import Room
 from .trust import certificate_file
 
 CLIENT_TIMEOUT_S = 86_400.0
@@ -101,9 +104,11 @@ class LitellmModel:
         self.price = connection.price
         self.protocol = connection.protocol
         self.reasons = connection.reasons
-        self.rpm = connection.rpm
+        self.rpm, self.tpm = connection.rpm, connection.tpm
         self.structured = connection.structured
         self._connection = connection
+        self._room = Room(connection.window) if connection.provider in ("ollama", "ollama_chat") else None
+        os.environ["USE_LITELLM_PROXY"] = "False"  # it sends every text to an address that no plan shows
         if connection.loopback:
             _no_proxy_for(connection.endpoint)
 
@@ -128,12 +133,15 @@ class LitellmModel:
         _asking.set(True)
         failure: RlmError
         written: str | None = None
+        request = self._request(messages, max_output_tokens, sub, schema)
         try:
-            response = await litellm.acompletion(**self._request(messages, max_output_tokens, sub, schema))
+            response = await litellm.acompletion(**request)
         except Exception as error:  # litellm lets through whatever its clients raise
             failure, written = of_request(error, self._connection, schema), failed_generation(error)
         else:
-            return chat_format.completion(response, self._connection)
+            completion = chat_format.completion(response, self._connection)
+            self._refuse_full(request, completion)
+            return completion
         if written is not None:
             return chat_format.refused_call(written, self._connection.key)
         raise failure  # outside the handlers: what litellm raised holds the request, and with it the key
@@ -156,7 +164,7 @@ class LitellmModel:
         limit_name = "max_completion_tokens" if here.provider == "openai" and here.api_base is None else "max_tokens"
         request: dict[str, Any] = {
             "model": here.model,
-            "messages": [chat_format.wire(message) for message in messages],
+            "messages": [caching.marked(chat_format.wire(message), message, here.least_cached) for message in messages],
             "timeout": CLIENT_TIMEOUT_S,
             "num_retries": 0,
             "max_retries": 0,
@@ -172,7 +180,18 @@ class LitellmModel:
             request["api_base"] = here.api_base
         if schema is not None:
             request["response_format"] = chat_format.form_of(schema)
+        if self._room is not None:
+            request["num_ctx"] = self._room.for_request(messages, limit)
         return request | dict(here.options) | (dict(here.sub_options) if sub else {})
+
+    def _refuse_full(self, request: dict[str, Any], completion: Completion) -> None:
+        """A prompt that filled all of Ollama's room was longer: no reply fits behind it. Raises `ModelError`."""
+        room, counted = request.get("num_ctx"), completion.usage.input_tokens
+        if self._room is None or not isinstance(room, int) or counted < room - 1:
+            return
+        larger = "num_ctx" not in {**self._connection.options, **self._connection.sub_options}
+        more = larger and self._room.grow(room)
+        raise cut_error(self.name, completion.usage, f"more than the {room:,} it has room for", retriable=more)
 
     def _takes_effort(self) -> bool:
         """Whether litellm can pass it on; of the models that reason some take no such parameter."""
@@ -184,7 +203,7 @@ class LitellmModel:
 
 def _no_proxy_for(endpoint: str) -> None:
     """A proxy cannot reach this machine's loopback, and one that is set must not see what is sent there."""
-    host = endpoint.rpartition(":")[0] or endpoint
+    host = urlsplit(f"//{endpoint}").hostname or endpoint
     for name in ("NO_PROXY", "no_proxy"):
         hosts = [part for part in os.environ.get(name, "").split(",") if part]
         if host not in hosts:
