@@ -99,6 +99,8 @@ litellm completes), azure (other addresses and headers), ollama (its own API, wh
 
 _DEARER_ABOVE = re.compile(r"input_cost_per_token_above_(\d+)k_tokens")
 
+_PRICES = "model_prices_and_context_window_backup.json"
+
 CALLS_ANYWAY = re.compile(r"groq/openai/gpt-oss-")
 """Models that call functions nobody offered, at a provider that refuses such replies: they are offered one at once."""
 
@@ -153,7 +155,7 @@ def known(provider_name: str, model: str, tier: str = "") -> Known | None:
     costs double. A `window` in the configuration may reach beyond, and the price knows what it is there. `tier`: as the
     option `service_tier` has it; where it has prices of its own, those hold.
     """
-    entry = next((_map()[key] for key in _spellings(provider_name, model) if key in _map()), None)
+    entry = next(filter(None, map(_entry, _spellings(provider_name, model))), None)
     if entry is None:
         return None
     window = _whole(entry.get("max_input_tokens")) or _whole(entry.get("max_tokens")) or DEFAULT_WINDOW
@@ -234,9 +236,22 @@ def _whole(value: object) -> int | None:
         return None
 
 
+def _entry(key: str) -> dict[str, Any] | None:
+    """One model of the map. Two megabytes of JSON take 25 ms to read whole, and 2 to look for a name in."""
+    text = _packaged_text(_PRICES)
+    start = text.rfind(f"{json.dumps(key)}: {{")  # the last, where there are two, as in JSON
+    if key == "sample_spec" or (start < 0 and ": {" in text[:1_000]):
+        return None
+    try:
+        entry, _ = json.JSONDecoder().raw_decode(text, text.index("{", start + len(key)))
+    except ValueError:  # written in another way by now
+        return _map().get(key)
+    return entry if start >= 0 and isinstance(entry, dict) else _map().get(key)
+
+
 @cache
 def _map() -> dict[str, dict[str, Any]]:
-    entries = _packaged("model_prices_and_context_window_backup.json")
+    entries = _packaged(_PRICES)
     return {key: entry for key, entry in entries.items() if isinstance(entry, dict) and key != "sample_spec"}
 
 
@@ -249,13 +264,21 @@ def _litellm_providers() -> frozenset[str]:
 
 def _packaged(name: str) -> dict[str, Any]:
     """A JSON file of the installed litellm; empty when it is not there: then prices are unknown, and we say so."""
+    try:
+        loaded = json.loads(_packaged_text(name))
+    except ValueError:
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+@cache
+def _packaged_text(name: str) -> str:
     import importlib.util
 
     spec = importlib.util.find_spec("litellm")  # finds the package, does not run it
     for folder in (spec.submodule_search_locations if spec else None) or ():
         try:
-            loaded = json.loads((Path(folder) / name).read_text(encoding="utf-8"))
+            return (Path(folder) / name).read_text(encoding="utf-8")
         except (OSError, ValueError):
             continue
-        return loaded if isinstance(loaded, dict) else {}
-    return {}
+    return ""
