@@ -75,7 +75,7 @@ def test_the_object_has_every_key(here: Path, capsys: pytest.CaptureFixture[str]
     code, found, _ = listed(here, capsys)
     assert (code, found["schema"]) == (0, "rlm.models/1")
     assert [name.removesuffix("[]") for name, _ in LISTED] == list(found)
-    assert found["default"] == {"name": OFFLINE, "sub": OFFLINE, "origin": "no model configured", "fallback": True}
+    assert found["default"] == {"name": OFFLINE, "sub": OFFLINE, "origin": "no model being configured", "fallback": True}
     assert [entry["name"] for entry in found["models"]] == [OFFLINE]
     explained = next(text for name, text in LISTED if name == "models[]")
     assert all(key in explained for key in found["models"][0])
@@ -159,7 +159,7 @@ def test_which_model(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         found = models.choose(s.model, resolved.origins["model"], os.environ, keys=s.keys)
         return found.name, found.origin
 
-    assert chosen({}) == (OFFLINE, "no model configured")
+    assert chosen({}) == (OFFLINE, "no model being configured")
     monkeypatch.setenv("GROQ_API_KEY", SENTINEL_KEY)
     assert chosen({})[1] == "GROQ_API_KEY in the environment"
     monkeypatch.setenv("ANTHROPIC_API_KEY", SENTINEL_KEY)  # earlier in the documented table

@@ -121,7 +121,7 @@ def choose(
             why=f"an answer that is relied on unseen must not come of {OFFLINE}, which is no language model",
             hint=f"{HOW_TO_CHOOSE} Or name it: --model {OFFLINE}",
         )
-    return Choice(OFFLINE, "no model configured", True, OFFLINE)
+    return Choice(OFFLINE, "no model being configured", True, OFFLINE)
 
 
 def connect(
