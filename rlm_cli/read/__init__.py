@@ -35,6 +35,7 @@ __all__ = ["Manifest", "Rules", "Skipped", "gather", "read_list"]
 
 STDIN = "-"
 PROGRESS_S = 0.1
+READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 READERS = {".pdf": "pdf"}
 """Suffix → kind of reader; a suffix that is not here is text, unless its bytes say otherwise."""
 UNSUPPORTED = frozenset(
@@ -138,6 +139,9 @@ class _Gathering:
 
     def _found(self, sources: Sequence[str], seen: set[str]) -> Iterator[Found]:
         """Every file of every source, each once."""
+        if len(sources) == 1 and os.path.isdir(sources[0]):  # noqa: PTH112  # a walk meets nothing twice
+            yield from self._expand(sources[0])
+            return
         for source in sources:
             for found in self._expand(source):
                 place = found.path if found.file is None else os.path.abspath(found.file)  # noqa: PTH100
@@ -164,7 +168,12 @@ class _Gathering:
         flying = 0
         for one in found:
             future = None
-            if one.file is not None and not one.problem and _kind(one.path) == "pdf" and _is_file(one.file):
+            if (
+                one.file is not None
+                and not one.problem
+                and _kind(one.path) == "pdf"
+                and (one.regular or _is_file(one.file))
+            ):
                 future = self.extractors.submit(one.file)
                 flying += 1
             queue.append((one, future))
@@ -179,7 +188,7 @@ class _Gathering:
         assert found.file is not None
         suffix = os.path.splitext(found.path)[1].lower()  # noqa: PTH122
         try:
-            mode = os.stat(found.file).st_mode  # noqa: PTH116
+            mode = stat.S_IFREG if found.regular else os.stat(found.file).st_mode  # noqa: PTH116
             if stat.S_ISFIFO(mode) and found.named:  # <(command), /dev/stdin
                 with open(os.open(found.file, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:  # noqa: PTH123
                     return self._stream(found.path, _waiting_reader(pipe, self.stop))
@@ -187,7 +196,8 @@ class _Gathering:
                 return self._skip(found.path, _sort_of(mode))
             if suffix in UNSUPPORTED:
                 return self._skip(found.path, f"unsupported type ({suffix[1:]})")
-            with open(found.file, "rb", buffering=0) as file:  # noqa: PTH123
+            # One that was put there in the meantime and would make us wait does not.
+            with open(os.open(found.file, READ), "rb", buffering=0) as file:  # noqa: PTH123
                 self._stream(found.path, file.read)
         except OSError as error:
             self._skip(found.path, f"unreadable ({error.strerror})")

@@ -35,6 +35,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_BOM_STARTS = frozenset(bom[:1] for bom, _ in _BOMS)
 _MAGIC = (  # long enough that no text begins so by chance
     (b"\x7fELF", "binary"),
     (b"MZ\x90\x00", "binary"),
@@ -57,7 +58,9 @@ _MAGIC = (  # long enough that no text begins so by chance
     (b"ID3\x04", "binary"),
     (b"\x00asm", "binary"),
 )
-_CONTROL = re.compile(rb"[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f]")
+_MAGICS = tuple(magic for magic, _ in _MAGIC)
+_NO_CONTROL = bytes({*range(256)} - {*range(0x08), *range(0x0E, 0x1B), *range(0x1C, 0x20), 0x7F})
+"""Bytes that are no control characters of the kind text does without."""
 _HOLE = re.compile(rb"\x00{8,}")
 """A block of NULs that a crash left in a log."""
 _BAD = re.compile("[\udc80-\udcff]")
@@ -83,13 +86,12 @@ def read_head(read: Read) -> bytes:
 
 def refused(head: bytes) -> str:
     """Why these bytes are no text, empty when they are."""
-    for magic, reason in _MAGIC:
-        if head.startswith(magic):
-            return reason
+    if head.startswith(_MAGICS):
+        return next(reason for magic, reason in _MAGIC if head.startswith(magic))
     if _bom(head) or _wide(head):
         return ""
-    rest = _HOLE.sub(b"", head)
-    if b"\0" in rest or len(_CONTROL.findall(rest)) > MOST_CONTROL * len(rest):
+    rest = _HOLE.sub(b"", head) if b"\0" in head else head
+    if b"\0" in rest or len(rest.translate(None, _NO_CONTROL)) > MOST_CONTROL * len(rest):
         return "binary"
     return ""
 
@@ -106,7 +108,7 @@ def decode(head: bytes, read: Read, document: DocumentWriter) -> Iterator[int]:
         total += len(chunk)
         document.write(decoder.decode(chunk, False))
         yield len(chunk)
-        chunk = read(CHUNK_BYTES)
+        chunk = read(CHUNK_BYTES) if total >= HEAD_BYTES else b""  # a short head was all of it
     document.write(decoder.decode(b"", True))
     document.replaced = decoder.replaced
     document.encoding = decoder.encoding
@@ -208,13 +210,15 @@ def detect(data: bytes) -> str:
 
 
 def _bom(head: bytes) -> str:
+    if head[:1] not in _BOM_STARTS:
+        return ""
     return next((encoding for bom, encoding in _BOMS if head.startswith(bom)), "")
 
 
 def _wide(head: bytes) -> str:
     """UTF-16 or UTF-32 without a BOM: NULs stand at every second (three of four) place, and nowhere else."""
     size = len(head) // 4 * 4
-    if size < 8 or b"\0" not in head:
+    if b"\0" not in head or size < 8:
         return ""
     empty = [head[k:size:4].count(0) / (size // 4) for k in range(4)]
     patterns = {
