@@ -11,9 +11,7 @@ Which reader stands for a name is the table `READERS`; what is known by name and
 from __future__ import annotations
 
 import glob
-import io
 import os
-import select
 import stat
 import threading
 import time
@@ -21,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,10 +27,12 @@ from ..builder import CorpusBuilder, Unwritable
 from ..errors import SourceError, UsageError
 from ..events import Reading
 from . import text, walk
+from .pieces import Options
+from .pipes import Bounds, Pipe, Stopped
 from .walk import Found, Rules
 from .workers import Extracted, Extractors
 
-__all__ = ["Manifest", "Rules", "Skipped", "gather", "read_list"]
+__all__ = ["Bounds", "Manifest", "Options", "Rules", "Skipped", "Stopped", "gather", "read_list"]
 
 STDIN = "-"
 PROGRESS_S = 0.1
@@ -60,6 +61,8 @@ class Manifest:
     skipped: tuple[Skipped, ...] = ()
     excluded: dict[str, int] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    cut: tuple[str, ...] = ()
+    """Pipes that were read in part, because they had no end within bounds."""
 
 
 def gather(
@@ -70,15 +73,17 @@ def gather(
     stdin: BinaryIO | None,
     progress: Callable[[Reading], None],
     stop: threading.Event,
+    options: Options = Options(),  # noqa: B008  # frozen
+    bounds: Bounds = Bounds(),  # noqa: B008
 ) -> Manifest:
     """Read every source into `builder`.
 
     Raises `SourceError` for a source that does not exist, `UsageError` for an unknown type or a bad glob. `progress` is
-    called at most every tenth of a second, from this thread.
+    called at once and then at most every tenth of a second, from this thread. `bounds`: of what may never end.
     """
     walk.check(rules)
     with Extractors() as extractors:
-        return _Gathering(rules, builder, stdin, progress, stop, extractors).read(sources)
+        return _Gathering(rules, builder, stdin, progress, stop, extractors, options, bounds).read(sources)
 
 
 def read_list(path: str, stdin: BinaryIO) -> list[str]:
@@ -91,10 +96,6 @@ def read_list(path: str, stdin: BinaryIO) -> list[str]:
     return [os.fsdecode(part) for part in parts if part]
 
 
-class Stopped(Exception):
-    """The run was interrupted while documents were read."""
-
-
 class _Gathering:
     def __init__(
         self,
@@ -104,7 +105,11 @@ class _Gathering:
         progress: Callable[[Reading], None],
         stop: threading.Event,
         extractors: Extractors,
+        options: Options,
+        bounds: Bounds,
     ) -> None:
+        self.options = options
+        self.bounds = bounds
         self.rules = rules
         self.builder = builder
         self.stdin = stdin
@@ -112,6 +117,7 @@ class _Gathering:
         self.extractors = extractors
         self.account = walk.Account()
         self.skipped: list[Skipped] = []
+        self.cut: list[str] = []
         self._notices: list[str] = []
         self._progress = progress
         self._last = 0.0
@@ -119,6 +125,7 @@ class _Gathering:
 
     def read(self, sources: Sequence[str]) -> Manifest:
         seen: set[str] = set()
+        self._show("", at_once=True)
         for found, extracting in self._ahead(self._found(sources, seen)):
             self._check()
             if found.problem:
@@ -129,13 +136,13 @@ class _Gathering:
                 self._add_extracted(found, extracting)
             else:
                 self._file(found)
-        self._show("", final=True)
+        self._show("", at_once=True)
         excluded = dict(sorted(self.account.excluded.items()))
         kept_out = sum(excluded.values())
         if kept_out > 10 * max(self._files, 1):
             told = f"rules kept out {kept_out:,} entries and left {self._files:,} files; -u reads ignored ones"
             self._notices.append(told)
-        return Manifest(tuple(self.skipped), excluded, tuple(self._notices))
+        return Manifest(tuple(self.skipped), excluded, tuple(self._notices), tuple(map(printable, self.cut)))
 
     def _found(self, sources: Sequence[str], seen: set[str]) -> Iterator[Found]:
         """Every file of every source, each once."""
@@ -191,7 +198,7 @@ class _Gathering:
             mode = stat.S_IFREG if found.regular else os.stat(found.file).st_mode  # noqa: PTH116
             if stat.S_ISFIFO(mode) and found.named:  # <(command), /dev/stdin
                 with open(os.open(found.file, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:  # noqa: PTH123
-                    return self._stream(found.path, _waiting_reader(pipe, self.stop))
+                    return self._pipe(found.path, pipe)
             if not stat.S_ISREG(mode):
                 return self._skip(found.path, _sort_of(mode))
             if suffix in UNSUPPORTED:
@@ -206,20 +213,29 @@ class _Gathering:
         if self.stdin is None:
             return self._skip(STDIN, "there is no stdin")
         try:
-            self._stream(STDIN, _waiting_reader(self.stdin, self.stop))
+            self._pipe(STDIN, self.stdin)
         except OSError as error:
             self._skip(STDIN, f"unreadable ({error.strerror})")
+
+    def _pipe(self, path: str, stream: BinaryIO | FileIO) -> None:
+        """What may never end: cut where the bounds say, and that is told."""
+        pipe = Pipe(stream, self.bounds, self.stop, lambda: self._show(path))
+        self._stream(path, pipe.read)
+        if pipe.cut:
+            self.cut.append(path)
+            what = "stdin" if path == STDIN else printable(path)
+            self._notices.append(f"{what} was cut {pipe.cut}: what came until then is read")
 
     def _stream(self, path: str, read: Callable[[int], bytes]) -> None:
         """Text goes straight into the corpus; a PDF is known by its first bytes and goes to a worker."""
         head = text.read_head(read)
         if head.startswith(b"%PDF-"):
             return self._pdf_from(path, head, read)
-        reason = text.refused(head)
+        reason = text.refused(head, self.options.encoding)
         if reason:
             return self._skip(path, reason)
         with self.builder.document(printable(path), "text") as document:
-            for size in text.decode(head, read, document):
+            for size in text.decode(head, read, document, self.options.encoding):
                 self._bytes += size
                 self._show(path)
                 self._check()
@@ -272,9 +288,9 @@ class _Gathering:
         if self.stop.is_set():
             raise Stopped
 
-    def _show(self, path: str, final: bool = False) -> None:
+    def _show(self, path: str, at_once: bool = False) -> None:
         now = time.monotonic()
-        if final or now - self._last >= PROGRESS_S:
+        if at_once or now - self._last >= PROGRESS_S:
             self._last = now
             self._progress(Reading(self._files, self._bytes, self._pages, printable(path)))
 
@@ -309,22 +325,6 @@ def _is_file(path: str) -> bool:
 def _sort_of(mode: int) -> str:
     kinds = ((stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"))
     return f"not a regular file ({next((name for test, name in kinds if test(mode)), 'a device')})"
-
-
-def _waiting_reader(stream: BinaryIO | io.FileIO, stop: threading.Event) -> Callable[[int], bytes]:
-    """Read that can be stopped while nothing comes: a pipe may stay open for ever."""
-    try:
-        descriptor = stream.fileno()
-    except (OSError, io.UnsupportedOperation, AttributeError):
-        return stream.read  # a file object in memory never waits
-
-    def read(size: int) -> bytes:
-        while not select.select([descriptor], [], [], PROGRESS_S)[0]:
-            if stop.is_set():
-                raise Stopped
-        return os.read(descriptor, size)
-
-    return read
 
 
 def _missing(source: str) -> SourceError:
