@@ -44,10 +44,11 @@ class Documents:
         return int(self.corpus.chars / CHARS_PER_TOKEN)
 
     def loaded(self) -> CorpusLoaded:
+        start, stop = self.corpus.whole
         return CorpusLoaded(
             sha256=self.corpus.sha256,
             files=len(self.corpus.documents),
-            chars=self.corpus.chars,
+            chars=stop - start,
             tokens=self.tokens,
             excluded=dict(self.manifest.excluded),
             skipped=tuple(asdict(skipped) for skipped in self.manifest.skipped),

@@ -72,7 +72,7 @@ _WIDE = {
 }
 WIDE_CHARS = 2_000
 MOST_ODD = 0.01
-_ODD = frozenset(("Cc", "Cn", "Co", "Cs"))
+_UNASSIGNED = frozenset(("Cn", "Co", "Cs"))
 _BAD = re.compile("[\udc80-\udcff]")
 _MULTIBYTE = re.compile("[^\x00-\x7f\udc80-\udcff]")
 _BESIDE_LATIN = re.compile(rb"(?<=[A-Za-z])[\x80-\xff]|[\x80-\xff](?=[A-Za-z])")
@@ -247,5 +247,6 @@ def _wide(head: bytes) -> str:
 def _is_text(head: bytes, encoding: str, most: float) -> bool:
     """Whether nearly all of it, decoded, is characters that stand in texts: assigned, and no controls."""
     text = head.decode(encoding, "replace")[:WIDE_CHARS].rstrip("\ufffd")
-    odd = sum(unicodedata.category(char) in _ODD and char not in "\t\n\r\f\x1b" for char in text) + text.count("\ufffd")
+    odd = sum(char < " " or char == "\x7f" or unicodedata.category(char) in _UNASSIGNED for char in text)
+    odd += text.count("\ufffd") - sum(map(text.count, "\t\n\r\f\x1b"))
     return odd <= most * len(text)
