@@ -19,10 +19,11 @@ from typing import Any
 
 from . import __version__, contexts, evidence, kept, models, prepare, prompts, trace
 from .dispatch import Deadline
+from .documents import Documents
 from .errors import InvalidAnswer, LimitReached, RlmError, internal
 from .events import CitationChecked, DocumentsRead, NoticeGiven, RunFinished, RunStarted
 from .ledger import StopReason
-from .prepare import Documents, Job, Models
+from .prepare import Job, Models
 from .report import Ending, confined, limits_of, result_of
 from .result import (
     Answer,
