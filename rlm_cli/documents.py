@@ -67,7 +67,8 @@ async def gather(
     loop = asyncio.get_running_loop()
     stop = threading.Event()
     rules = read.Rules(settings.globs, settings.types, settings.unrestricted)
-    options = read.Options(encoding=None if settings.encoding == "auto" else settings.encoding)
+    encoding = None if settings.encoding == "auto" else settings.encoding
+    options = read.Options(settings.passwords, encoding, settings.ocr)
     until = None if settings.timeout is None else time.monotonic() + PIPES_SHARE * settings.timeout
     bounds = read.Bounds(settings.stdin_limit, until)
 

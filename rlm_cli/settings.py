@@ -41,6 +41,8 @@ class Spelling:
     minimum: float | None = None
     files: bool = False
     """The values of a list are files."""
+    secret: bool = False
+    """Never shown, kept in a trace, or read from a variable, which every process started from here would see."""
 
     @property
     def names_files(self) -> bool:
@@ -48,10 +50,11 @@ class Spelling:
 
 
 def setting(default: Any, kind: Kind, *flags: str, **spelling: Any) -> Any:
-    metadata = {"spelling": Spelling(kind, flags, **spelling)}
+    how = Spelling(kind, flags, **spelling)
+    metadata = {"spelling": how}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata, repr=not how.secret)
 
 
 # fmt: off
@@ -173,6 +176,10 @@ class Settings:
     """How long models that can reason do so before they reply; none leaves it to them."""
     encoding: str = setting("auto", "codec")
     """Encoding of texts that have no byte order mark: auto finds out for each file, or the name of a codec like cp1252."""
+    passwords: tuple[str, ...] = setting((), "list", secret=True)
+    """Passwords that are tried on encrypted documents and archives, in order. In your own configuration only; never shown or kept."""
+    ocr: bool = setting(False, "flag")
+    """Read pages without a text layer by tesseract, where it is installed: seconds a page."""
     stdin_limit: int | None = setting(8 << 30, "size", none=True, minimum=1)
     """Read at most this much of stdin, or of another pipe, and go on with it; half of --timeout ends it too, so that tail -f can be asked about."""
     corpora_size: int = setting(2 << 30, "size", minimum=0)

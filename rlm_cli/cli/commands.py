@@ -73,6 +73,8 @@ def shown(value: object, spelling: Spelling) -> str:
     """A setting's value as a person writes it: 15m, 1.00, none."""
     if value is None:
         return "none"
+    if spelling.secret and value:
+        return "(hidden)"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and spelling.kind == "usd":
