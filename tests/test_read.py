@@ -225,6 +225,15 @@ class TestText:
             ("utf-16-le", "plain words without a mark\n"),
             ("utf-16-be", "plain words without a mark\n"),
             ("utf-32", "Grüße 🙂\n"),
+            ("utf-32-le", "plain words, Grüße 🙂\n"),
+            ("utf-32-be", "plain words, Grüße 🙂\n"),
+            ("utf-16-le", "Договор может быть расторгнут в любое время.\n" * 3),
+            ("utf-16-be", "この契約は三十日前の通知により解除することができる。\n" * 3),
+            ("iso2022_jp", "この契約は三十日前の通知により解除することができる。\n" * 3),
+            ("iso2022_kr", "이 계약은 삼십일 전에 통지하면 해지할 수 있다.\n" * 3),
+            ("cp850", "Der Vertrag läuft über drei Jahre und verlängert sich.\n"),
+            ("mac_roman", "Le contrat est résilié après un préavis écrit à l’avance.\n"),
+            ("cp1252", "une page † puis ‡ deux™ et « cœur » l’été…\n"),
             ("latin-1", "Müller GmbH, Straße 5\n"),
             ("latin-1", "café au lait bien sûr\n"),
             ("latin-1", "§ 5 Absatz 2\n"),
@@ -283,6 +292,13 @@ class TestText:
             assert [(t, replaced) for t, _, replaced in texts("a.txt")] == [("a \ufffd b\n", 0)]
         Path("a.txt").write_bytes(b"\xff\xfea\0\x00\xd8b\0")
         assert [replaced for _, _, replaced in texts("a.txt")] == [1]
+
+    def test_colours_of_a_terminal_are_no_encoding(self, tree: Tree) -> None:
+        """Escapes in a log do not make it Japanese, nor does one that switches to what is none."""
+        tree()
+        for data in (b"\x1b[31mred\x1b[0m plain\n", b"\x1b$B is said and \x01\x02 nothing\n", b"price \x1b$5\n"):
+            Path("a.log").write_bytes(data)
+            assert [(t, encoding) for t, encoding, _ in texts("a.log")] == [(data.decode(), "utf-8")]
 
     def test_words_that_look_like_magic(self, tree: Tree) -> None:
         """Text may begin with BZh, ID3 or GIF8."""
