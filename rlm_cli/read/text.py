@@ -26,6 +26,8 @@ CHUNK_BYTES = 1 << 20
 SAMPLE_BYTES = 1 << 16
 FEW = 50
 """Bytes beyond ASCII, too few to tell encodings apart by how often letters come."""
+HARDLY = 0.08
+"""Below this chardet hardly believes what it says."""
 MOST_CONTROL = 0.10
 """Share of control characters in the head above which it is no text."""
 
@@ -108,7 +110,7 @@ def refused(head: bytes, encoding: str | None = None) -> str:
         return next(reason for magic, reason in _MAGIC if head.startswith(magic))
     if encoding is not None and not _bom(head):
         return "" if _is_text(head, encoding, MOST_CONTROL) else "binary"
-    if _bom(head) or _wide(head):
+    if _bom(head) or _wide(head) or _shifted(head):
         return ""
     rest = _HOLE.sub(b"", head) if b"\0" in head else head
     if b"\0" in rest or len(rest.translate(None, _NO_CONTROL)) > MOST_CONTROL * len(rest):
@@ -220,12 +222,13 @@ def detect(data: bytes) -> str:
         found = chardet.detect(sample, encoding_era=chardet.EncodingEra.MODERN_WEB, prefer_superset=True)
     else:
         found = chardet.detect(sample)
-    if not (found["encoding"] or "").lower().startswith(_MANY_BYTES + _CENTRAL) and (old := _before_windows(sample)):
+    believed = found["confidence"] >= HARDLY and (found["encoding"] or "").lower().startswith(_MANY_BYTES + _CENTRAL)
+    if not believed and (old := _before_windows(sample)):
         return old
     if few:
         beside = len(_BESIDE_LATIN.findall(sample))
         other = (found["encoding"] or "").lower().startswith(_OTHER_ALPHABETS) and 2 * beside > beyond
-        if other or (found["confidence"] < 0.08 and beyond < 0.2 * len(sample)):
+        if other or (found["confidence"] < HARDLY and beyond < 0.2 * len(sample)):
             return "cp1252"
     try:
         name = codecs.lookup(found["encoding"] or "cp1252").name
