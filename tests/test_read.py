@@ -213,6 +213,73 @@ class TestWalking:
         assert "-u" in manifest.notices[0]
 
 
+class Meddling(threading.Event):
+    """A stop that is never set, and does something to the files when it is asked for the n-th time: before a file is
+    opened, then behind each piece of it."""
+
+    def __init__(self, n: int, act: Callable[[], object]) -> None:
+        super().__init__()
+        self.n, self.act = n, act
+
+    def is_set(self) -> bool:
+        self.n -= 1
+        if self.n == 0:
+            self.act()
+        return False
+
+
+class TestFilesThatChange:
+    """While they are read, or between being seen and being opened."""
+
+    LINES = "a line of text\n" * 200_000
+
+    def changed(self, n: int, act: Callable[[], object]) -> tuple[str | None, Manifest]:
+        Path("a.txt").write_text(self.LINES)
+        corpus, manifest = read(".", stop=Meddling(n, act))
+        text = corpus.text(*corpus.whole) if corpus.documents else None
+        corpus.close()
+        return text, manifest
+
+    def append(self) -> None:
+        with Path("a.txt").open("a") as file:
+            file.write("and more\n")
+
+    def test_a_file_that_grows(self, tree: Tree) -> None:
+        """What is there when its end is reached is read."""
+        tree()
+        assert self.changed(2, self.append)[0] == self.LINES + "and more\n"
+
+    def test_a_file_that_shrinks(self, tree: Tree) -> None:
+        """What was read before and what is left is a document; nothing dies of it."""
+        tree()
+        assert self.changed(2, lambda: os.truncate("a.txt", 1_500_000))[0] == self.LINES[:1_500_000]
+        assert self.changed(2, lambda: os.truncate("a.txt", 0))[0] == self.LINES[:8_192].rstrip("\n") + "\n"
+
+    def test_a_file_that_goes(self, tree: Tree) -> None:
+        """One that was opened is read to its end; one that was only seen is named."""
+        tree()
+        assert self.changed(2, Path("a.txt").unlink)[0] == self.LINES
+        text, manifest = self.changed(1, Path("a.txt").unlink)
+        assert text is None
+        assert [(s.path, s.reason) for s in manifest.skipped] == [("./a.txt", "unreadable (No such file or directory)")]
+
+    def test_a_file_that_becomes_another_thing(self, tree: Tree) -> None:
+        """A FIFO in its place is not waited for, a folder is named."""
+        tree()
+
+        def fifo() -> None:
+            Path("a.txt").unlink()
+            os.mkfifo("a.txt")
+
+        def folder() -> None:
+            Path("a.txt").unlink()
+            Path("a.txt").mkdir()
+
+        assert self.changed(1, fifo)[0] == ""
+        Path("a.txt").unlink()
+        assert self.changed(1, folder)[1].skipped[0].reason == "unreadable (Is a directory)"
+
+
 class TestText:
     """Bytes become characters."""
 
