@@ -21,10 +21,11 @@ from . import prompts
 from .call import Call, Trajectory
 from .contexts import sub_chars
 from .dispatch import output_limit
+from .documents import CHARS_PER_TOKEN, Documents
 from .ledger import LANDING_REQUESTS, Usage
 from .loop import SENT_BACK
 from .models import Model
-from .prepare import CHARS_PER_TOKEN, Documents, Job, Models
+from .prepare import Job, Models
 from .run import EMPTY_REPLIES
 
 LOW_TURNS = 2

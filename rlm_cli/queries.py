@@ -18,6 +18,7 @@ from . import contexts, prompts, reply
 from .builder import Unwritable
 from .call import Call
 from .corpus import Corpus
+from .documents import CHARS_PER_TOKEN
 from .errors import ConfigError, ModelError, RlmError, UsageError
 from .events import (
     CallStarted,
@@ -28,7 +29,6 @@ from .events import (
 from .heads import Head, heads
 from .ledger import Refusal, StopReason
 from .models import Model, least_cached, on_record
-from .prepare import CHARS_PER_TOKEN
 from .result import Status, answer_text, json_text
 from .sandbox import Context, Failed, Query
 from .schema import Schema, parse_repl

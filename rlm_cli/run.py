@@ -18,6 +18,7 @@ from .call import Call, Check, Complete, Completion, Execute, Message, Output, P
 from .corpus import Corpus
 from .deadline import OUT_OF_TIME, Deadline
 from .dispatch import Dispatch
+from .documents import Documents
 from .earlier import Earlier, Recorded
 from .errors import ModelError, RlmError
 from .events import (
@@ -32,7 +33,7 @@ from .evidence import Coverage
 from .ledger import Ledger, Refusal, StopReason
 from .models import Model, on_record
 from .models.replies import Replies
-from .prepare import Documents, Job, Models
+from .prepare import Job, Models
 from .queries import RUN_WIDE, Queries
 from .result import Answer, Status, answer_text
 from .samples import Samples

@@ -75,7 +75,12 @@ def test_the_object_has_every_key(here: Path, capsys: pytest.CaptureFixture[str]
     code, found, _ = listed(here, capsys)
     assert (code, found["schema"]) == (0, "rlm.models/1")
     assert [name.removesuffix("[]") for name, _ in LISTED] == list(found)
-    assert found["default"] == {"name": OFFLINE, "sub": OFFLINE, "origin": "no model being configured", "fallback": True}
+    assert found["default"] == {
+        "name": OFFLINE,
+        "sub": OFFLINE,
+        "origin": "no model being configured",
+        "fallback": True,
+    }
     assert [entry["name"] for entry in found["models"]] == [OFFLINE]
     explained = next(text for name, text in LISTED if name == "models[]")
     assert all(key in explained for key in found["models"][0])

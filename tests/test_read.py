@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import random
-import shutil
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,11 +19,8 @@ from rlm_cli.corpus import Corpus
 from rlm_cli.errors import SourceError, UsageError
 from rlm_cli.events import Reading
 from rlm_cli.read import Manifest, Rules, Stopped, gather, read_list
-from rlm_cli.read.workers import Extractors
 
 Tree = Callable[..., None]
-LONG_PDF = pdf(["\n".join(["word word"] * 2_000_000)])
-"""One page that takes PDFium some ten seconds."""
 
 
 @pytest.fixture
@@ -99,7 +93,7 @@ class TestWalking:
             "./sub/b.log",
             "./sub/b.txt",
         ]
-        assert manifest.excluded == {".gitignore": 3, ".ignore": 1, ".rlmignore": 1, "hidden": 4}
+        assert manifest.excluded == {".gitignore": 2, "sub/.gitignore": 1, ".ignore": 1, ".rlmignore": 1, "hidden": 4}
 
     def test_no_ignore_file_opens_what_is_hidden(self, tree: Tree) -> None:
         """`!*/` brings folders back, not `.git`: there are tokens in it."""
@@ -214,37 +208,72 @@ class TestWalking:
         _, manifest = read(".")
         assert "-u" in manifest.notices[0]
 
-    @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-    def test_git_agrees(self, tree: Tree, tmp_path: Path) -> None:
-        """Random trees with random nested ignore files: what git would track is what is read."""
+
+class Meddling(threading.Event):
+    """A stop that is never set, and does something to the files when it is asked for the n-th time: before a file is
+    opened, then behind each piece of it."""
+
+    def __init__(self, n: int, act: Callable[[], object]) -> None:
+        super().__init__()
+        self.n, self.act = n, act
+
+    def is_set(self) -> bool:
+        self.n -= 1
+        if self.n == 0:
+            self.act()
+        return False
+
+
+class TestFilesThatChange:
+    """While they are read, or between being seen and being opened."""
+
+    LINES = "a line of text\n" * 200_000
+
+    def changed(self, n: int, act: Callable[[], object]) -> tuple[str | None, Manifest]:
+        Path("a.txt").write_text(self.LINES)
+        corpus, manifest = read(".", stop=Meddling(n, act))
+        text = corpus.text(*corpus.whole) if corpus.documents else None
+        corpus.close()
+        return text, manifest
+
+    def append(self) -> None:
+        with Path("a.txt").open("a") as file:
+            file.write("and more\n")
+
+    def test_a_file_that_grows(self, tree: Tree) -> None:
+        """What is there when its end is reached is read."""
         tree()
-        chance = random.Random(7)
-        for number in range(40):
-            root = tmp_path / str(number)
-            _random_tree(root, chance)
-            subprocess.run(["git", "init", "-q", root], check=True, capture_output=True)
-            listed = subprocess.run(
-                ["git", "-C", root, "ls-files", "-z", "--others", "--exclude-standard"],
-                check=True, capture_output=True, text=True,
-            )  # fmt: skip
-            wanted = sorted(n for n in listed.stdout.split("\0") if n and not any(p[0] == "." for p in n.split("/")))
-            assert sorted(p.removeprefix(f"{number}/") for p in paths(str(number))) == wanted, number
+        assert self.changed(2, self.append)[0] == self.LINES + "and more\n"
 
+    def test_a_file_that_shrinks(self, tree: Tree) -> None:
+        """What was read before and what is left is a document; nothing dies of it."""
+        tree()
+        assert self.changed(2, lambda: os.truncate("a.txt", 1_500_000))[0] == self.LINES[:1_500_000]
+        assert self.changed(2, lambda: os.truncate("a.txt", 0))[0] == self.LINES[:8_192].rstrip("\n") + "\n"
 
-def _random_tree(root: Path, chance: random.Random) -> None:
-    names = ["a", "b", "c.txt", "d.log", "e"]
-    folders = [root]
-    for _ in range(chance.randint(2, 6)):
-        folder = chance.choice(folders) / chance.choice(["a", "b", "e", "dir"])
-        folder.mkdir(parents=True, exist_ok=True)
-        folders.append(folder)
-    for folder in folders:
-        for name in chance.sample(names, 3):
-            if not (folder / name).exists():
-                (folder / name).write_text("x")
-        if chance.random() < 0.6:
-            patterns = ["a", "/b", "*.log", "!d.log", "dir/", "a/*", "**/e", "!/a", "c.*", "b/c.txt", "# no", "", "!e/"]
-            (folder / ".gitignore").write_text("\n".join(chance.sample(patterns, chance.randint(1, 4))) + "\n")
+    def test_a_file_that_goes(self, tree: Tree) -> None:
+        """One that was opened is read to its end; one that was only seen is named."""
+        tree()
+        assert self.changed(2, Path("a.txt").unlink)[0] == self.LINES
+        text, manifest = self.changed(1, Path("a.txt").unlink)
+        assert text is None
+        assert [(s.path, s.reason) for s in manifest.skipped] == [("./a.txt", "unreadable (No such file or directory)")]
+
+    def test_a_file_that_becomes_another_thing(self, tree: Tree) -> None:
+        """A FIFO in its place is not waited for, a folder is named."""
+        tree()
+
+        def fifo() -> None:
+            Path("a.txt").unlink()
+            os.mkfifo("a.txt")
+
+        def folder() -> None:
+            Path("a.txt").unlink()
+            Path("a.txt").mkdir()
+
+        assert self.changed(1, fifo)[0] == ""
+        Path("a.txt").unlink()
+        assert self.changed(1, folder)[1].skipped[0].reason == "unreadable (Is a directory)"
 
 
 class TestText:
@@ -259,6 +288,15 @@ class TestText:
             ("utf-16-le", "plain words without a mark\n"),
             ("utf-16-be", "plain words without a mark\n"),
             ("utf-32", "Grüße 🙂\n"),
+            ("utf-32-le", "plain words, Grüße 🙂\n"),
+            ("utf-32-be", "plain words, Grüße 🙂\n"),
+            ("utf-16-le", "Договор может быть расторгнут в любое время.\n" * 3),
+            ("utf-16-be", "この契約は三十日前の通知により解除することができる。\n" * 3),
+            ("iso2022_jp", "この契約は三十日前の通知により解除することができる。\n" * 3),
+            ("iso2022_kr", "이 계약은 삼십일 전에 통지하면 해지할 수 있다.\n" * 3),
+            ("cp850", "Der Vertrag läuft über drei Jahre und verlängert sich.\n"),
+            ("mac_roman", "Le contrat est résilié après un préavis écrit à l’avance.\n"),
+            ("cp1252", "une page † puis ‡ deux™ et « cœur » l’été…\n"),
             ("latin-1", "Müller GmbH, Straße 5\n"),
             ("latin-1", "café au lait bien sûr\n"),
             ("latin-1", "§ 5 Absatz 2\n"),
@@ -318,6 +356,13 @@ class TestText:
         Path("a.txt").write_bytes(b"\xff\xfea\0\x00\xd8b\0")
         assert [replaced for _, _, replaced in texts("a.txt")] == [1]
 
+    def test_colours_of_a_terminal_are_no_encoding(self, tree: Tree) -> None:
+        """Escapes in a log do not make it Japanese, nor does one that switches to what is none."""
+        tree()
+        for data in (b"\x1b[31mred\x1b[0m plain\n", b"\x1b$B is said and \x01\x02 nothing\n", b"price \x1b$5\n"):
+            Path("a.log").write_bytes(data)
+            assert [(t, encoding) for t, encoding, _ in texts("a.log")] == [(data.decode(), "utf-8")]
+
     def test_words_that_look_like_magic(self, tree: Tree) -> None:
         """Text may begin with BZh, ID3 or GIF8."""
         tree()
@@ -337,7 +382,7 @@ class TestText:
         assert [document.path for document in corpus.documents] == ["./e.log"]
         assert [(s.path, s.reason) for s in manifest.skipped] == [
             ("./a.bin", "binary"), ("./b", "binary"), ("./c.docx", "unsupported type (docx)"),
-            ("./d", "unsupported type (zip)"), ("./f.png", "binary"),
+            ("./d", "damaged zip"), ("./f.png", "binary"),
         ]  # fmt: skip
 
     def test_the_manifest(self, tree: Tree) -> None:
@@ -394,16 +439,6 @@ class TestPdf:
         assert [t for t, _, _ in texts("scan")] == ["words\n"]
         assert [t for t, _, _ in texts("-", stdin=io.BytesIO(pdf(["words"])))] == ["words\n"]
 
-    def test_a_file_that_takes_too_long_costs_itself_only(self, tree: Tree) -> None:
-        """The next file is read by a fresh worker."""
-        tree()
-        Path("long.pdf").write_bytes(LONG_PDF)
-        Path("good.pdf").write_bytes(pdf(["good"]))
-        with Extractors(most=1, deadline_s=4.0) as extractors:
-            late, good = extractors.submit("long.pdf"), extractors.submit("good.pdf")
-            assert late.result(timeout=30).problem == "took longer than 4 s"
-            assert list(good.result(timeout=30).pages()) == ["good"]
-
     def test_a_module_beside_the_documents_does_not_run(self, tree: Tree) -> None:
         """`struct.py` in a folder of PDFs is a document and no code."""
         tree()
@@ -425,17 +460,6 @@ class TestPdf:
         assert (corpus.documents[0].pages, corpus.documents[0].replaced) == (3, 1)
         assert "three" in corpus.text()
         assert manifest.notices == ("a.pdf: damaged and left out, page 2",)
-
-    def test_extracting_ends_at_once(self, tree: Tree) -> None:
-        """Ctrl-C does not wait for a file."""
-        tree()
-        Path("long.pdf").write_bytes(LONG_PDF)
-        with Extractors(most=1) as extractors:
-            waiting = extractors.submit("long.pdf")
-            time.sleep(0.3)
-            began = time.monotonic()
-        assert waiting.result(timeout=0).problem == "reading was stopped"
-        assert time.monotonic() - began < 2
 
 
 class TestStdin:
