@@ -1,0 +1,86 @@
+"""XML as a stream of events, and the zip files that office documents are.
+
+Names come without their namespaces: `w:p` and `a:p` are both a paragraph, strict and transitional files differ in
+nothing else, and one reader serves them all. Of attributes only those of relationships keep a mark (`r:id`).
+
+Expat directly: ElementTree would build trees of parts that may be gigabytes, and does not let a document that
+declares entities be refused. External entities are never fetched: nobody handles them.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO
+from xml.parsers import expat
+
+from .pieces import ENCRYPTED, Unreadable
+
+Event = tuple[str, str, Mapping[str, str]]
+"""`("<", name, attributes)`, `(">", name, {})` or `("", text, {})`."""
+
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_NONE: dict[str, str] = {}
+
+
+def events(file: BinaryIO) -> Iterator[Event]:
+    """What stands in an XML file, while it is read. Raises `Unreadable` for what is no XML or declares entities."""
+    found: list[Event] = []
+    parser = expat.ParserCreate(namespace_separator=" ")
+    parser.buffer_text = True
+    parser.buffer_size = 1 << 16
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        found.append(("<", name[name.rfind(" ") + 1 :], _local(attributes) if attributes else _NONE))
+
+    def refuse(*_: object) -> None:
+        raise Unreadable("XML that declares entities")
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = lambda name: found.append((">", name[name.rfind(" ") + 1 :], _NONE))
+    parser.CharacterDataHandler = lambda text: found.append(("", text, _NONE))
+    parser.EntityDeclHandler = refuse
+    while True:
+        chunk = file.read(1 << 16)
+        try:
+            parser.Parse(chunk, not chunk)
+        except expat.ExpatError as error:
+            yield from found
+            raise Unreadable(f"damaged XML: {expat.errors.messages.get(error.code, 'not well formed')}") from error
+        yield from found
+        found.clear()
+        if not chunk:
+            return
+
+
+def opened(file: BinaryIO) -> zipfile.ZipFile:
+    """The zip file a document is. Raises `Unreadable`."""
+    try:
+        return zipfile.ZipFile(file)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        file.seek(0)
+        if file.read(8) != _OLE:
+            raise Unreadable("damaged zip") from error
+    while chunk := file.read(1 << 20):  # an encrypted document is an old office file with the zip inside
+        if "EncryptedPackage".encode("utf-16-le") in chunk:
+            raise Unreadable(ENCRYPTED)
+    raise Unreadable("unsupported type (old office file)")
+
+
+def part(archive: zipfile.ZipFile, name: str) -> BinaryIO:
+    """A member. Raises `Unreadable` where it is missing or locked."""
+    try:
+        return archive.open(name)  # type: ignore[return-value]
+    except KeyError as error:
+        raise Unreadable(f"damaged: {name[:80]} is missing") from error
+    except RuntimeError as error:
+        raise Unreadable(ENCRYPTED) from error
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise Unreadable("damaged zip") from error
+
+
+def _local(attributes: dict[str, str]) -> dict[str, str]:
+    return {
+        ("r:" if "/relationships " in name else "") + name[name.rfind(" ") + 1 :]: value
+        for name, value in attributes.items()
+    }
