@@ -18,6 +18,9 @@ _BOMS = (
 _MEANT = {"iso8859-1": "cp1252", "ascii": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "iso8859-9": "cp1254"}
 """What those who declare it mean, as browsers know: the wider encoding of the same family."""
 
+_NOT_MEANT = frozenset(("idna", "punycode", "raw_unicode_escape", "raw-unicode-escape", "unicode_escape", "unicode-escape"))
+"""Codecs of Python that no file is in."""
+
 
 def decoded(data: bytes, declared: str | None = None, override: str | None = None) -> str:
     """`data` as text, in `override` where the user set one. Bytes that cannot be decoded become U+FFFD."""
@@ -40,11 +43,13 @@ def decoded(data: bytes, declared: str | None = None, override: str | None = Non
 
 def known(name: str | None) -> str:
     """The codec of a declared encoding as it is meant; empty for none that decodes bytes to text."""
+    name = (name or "").strip().strip("'\"")
     try:
-        codec = codecs.lookup((name or "").strip().strip("'\""))
+        b"ab".decode(name)
+        codec = codecs.lookup(name)
     except (LookupError, ValueError):
         return ""
-    if not getattr(codec, "_is_text_encoding", True) or codec.name in ("idna", "punycode", "raw_unicode_escape", "unicode_escape"):
+    if codec.name in _NOT_MEANT:
         return ""
     return _MEANT.get(codec.name, codec.name)
 

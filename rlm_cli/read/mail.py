@@ -167,7 +167,8 @@ def _name(part: email.message.Message, number: int) -> tuple[str, str]:
     name = re.sub(r"[\x00-\x1f\x7f]+|^\.+$", "", _header(name)).replace("/", "_").replace("\\", "_").strip()
     if not name and kind == ".eml" and isinstance(inner := part.get_payload(), list) and inner:
         name = re.sub(r"[/\\]", "_", _header(inner[0].get("Subject", "")))[:80].strip()
-    return (name or f"part-{number}{kind}"), kind
+    name = name or f"part-{number}{kind}"
+    return name, ("" if re.search(r"\.\w{1,5}$", name) else kind)
 
 
 def _header(value: object) -> str:

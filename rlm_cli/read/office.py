@@ -60,14 +60,19 @@ def pptx(file: BinaryIO, options: Options) -> Iterator[Piece]:
         main = _main(archive, "ppt/presentation.xml")
         related = _relations(archive, main)
         authors = _authors(archive, related)
+        embedded: dict[str, _Relation] = {}
         for kind, name, attributes in events(part(archive, main)):
             if kind == "<" and name == "sldId" and (slide := related.get(attributes.get("r:id", ""))):
                 yield Page()
-                yield from _slide(archive, slide.target, authors)
+                its = _relations(archive, slide.target)
+                yield from _slide(archive, slide.target, its, authors)
+                embedded |= {relation.target: relation for relation in its.values()}
+        yield from _embedded(archive, embedded)
 
 
-def _slide(archive: zipfile.ZipFile, name: str, authors: Mapping[str, str]) -> Iterator[Piece]:
-    related = _relations(archive, name)
+def _slide(
+    archive: zipfile.ZipFile, name: str, related: Mapping[str, _Relation], authors: Mapping[str, str]
+) -> Iterator[Piece]:
     yield from _told(events(part(archive, name)), related)
     for kind in ("diagramData", "chart"):
         for relation in _of(related, kind):
@@ -76,7 +81,6 @@ def _slide(archive: zipfile.ZipFile, name: str, authors: Mapping[str, str]) -> I
         yield from _aside(archive, relation.target, "[notes] ")
     for relation in _of(related, "comments"):
         yield from _aside(archive, relation.target, authors=authors)
-    yield from _embedded(archive, related)
 
 
 def _main(archive: zipfile.ZipFile, usual: str) -> str:

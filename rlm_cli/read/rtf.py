@@ -37,6 +37,7 @@ _CHARSETS = {
     **{238: "cp1250", 254: "cp437", 255: "cp850"},
 }
 _FAMILIES = {"mac": "mac_roman", "pc": "cp437", "pca": "cp850"}
+_HYPERLINK = re.compile(r'HYPERLINK\s+"([^"]+)"')
 _DEPTH = 10_000
 
 
@@ -86,6 +87,7 @@ class _Group:
     encoding: str = ""
     replacements: int = 1
     deleted: bool = False
+    link: str = ""
 
 
 def rtf(file: BinaryIO, options: Options) -> Iterator[Piece]:
@@ -192,10 +194,10 @@ class _Reading:
             return
         inner, self._now = self._now, self._outer.pop()
         if inner.instruction and not self._now.instruction and self._instructions:
-            link = re.search(r'HYPERLINK\s+(?:\\l\s+)?"([^"]+)"', self._instructions.pop())
-            self._instructions.append("")
-            if link and "\\l" not in link[0]:
-                self._say(f"({link[1]}) ")
+            link = _HYPERLINK.search(self._instructions.pop())
+            self._now.link = link[1] if link else ""  # told when the field ends: its result comes first
+        if inner.link and inner.link != self._now.link:
+            self._say(f" ({inner.link})")
         if inner.deleted and not self._now.deleted:
             self._say("]")
         if inner.sink is not self._now.sink:

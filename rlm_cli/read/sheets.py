@@ -2,6 +2,9 @@
 
 python-calamine (MIT, 2 MB) reads xlsx, xlsb, xls and ods 20 times as fast as openpyxl reads xlsx alone. It gives the
 values that were last calculated, not the formulas.
+
+Confessed: it lays a sheet out as a rectangle, so one cell at the far corner of a sheet needs more memory than a worker
+has, and costs the workbook. Comments on cells are not read.
 """
 
 from __future__ import annotations
@@ -41,9 +44,8 @@ def sheets(file: BinaryIO, options: Options) -> Iterator[Piece]:
 def _rows(sheet: CalamineSheet) -> Iterator[str]:
     if sheet.start is None:
         return
-    above, left = sheet.start
-    margin = "\t" * left
-    empty = above
+    margin = "\t" * sheet.start[1]  # calamine gives the rows above its first cell, not the columns left of it
+    empty = 0
     batch: list[str] = []
     for row in sheet.iter_rows():
         line = "\t".join(map(_cell, row)).rstrip("\t")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _UNSEEN = frozenset(("script", "style", "template", "iframe", "object", "audio", "video", "canvas", "head", "datalist"))
 _INLINE = frozenset(
-    "a abbr acronym b bdi bdo big button cite code data del dfn em font i img input ins kbd label map mark meter nobr"
+    "a abbr acronym b bdi bdo big br button cite code data del dfn em font i img input ins kbd label map mark meter nobr"
     " noscript output picture progress q rb rp rt ruby s samp slot small source span strike strong sub sup time tt u"
     " var wbr math mi mn mo mrow msup msub mfrac svg".split()
 )
