@@ -17,7 +17,10 @@ from rlm_cli.read import charsets, epub, mail, notebook, office, opendocument, p
 from rlm_cli.read.pieces import ENCRYPTED, Inside, Options, Page, Piece, Reader, Unreadable
 
 W = 'xmlns:w="http://w" xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships" xmlns:m="http://m" xmlns:mc="http://mc" xmlns:a="http://a" xmlns:p="http://p" xmlns:wp="http://wp"'
-ODF = " ".join(f'xmlns:{name}="urn:{name}"' for name in ("office", "text", "table", "draw", "dc", "svg", "style", "presentation", "xlink"))
+ODF = " ".join(
+    f'xmlns:{name}="urn:{name}"'
+    for name in ("office", "text", "table", "draw", "dc", "svg", "style", "presentation", "xlink")
+)
 RELATION = '<Relationship Id="{}" Type="http://x/{}" Target="{}"/>'
 LINK = '<Relationship Id="{}" Type="http://x/hyperlink" Target="{}" TargetMode="External"/>'
 
@@ -94,7 +97,9 @@ class TestWord:
             '<w:r><w:drawing><wp:docPr descr="A map"/></w:drawing></w:r></w:p>'
         )
         kinds = ("footnotes", "comments", "header", "endnotes")
-        related = relations(LINK.format("r1", "http://a"), *(RELATION.format(kind, kind, f"{kind}.xml") for kind in kinds))
+        related = relations(
+            LINK.format("r1", "http://a"), *(RELATION.format(kind, kind, f"{kind}.xml") for kind in kinds)
+        )
         parts = {
             "word/footnotes.xml": f'<w:footnotes {W}><w:footnote w:type="separator" w:id="0">{paragraph("no")}</w:footnote><w:footnote w:id="2">{paragraph("Net of tax.")}</w:footnote></w:footnotes>',
             "word/endnotes.xml": "<broken",
@@ -128,7 +133,10 @@ class TestWord:
             (zipped(nothing="x"), "missing"),
             (zipped(**{"word/document.xml": "<a><b></a>"}), "damaged XML"),
             (zipped(**{"word/document.xml": '<!DOCTYPE a [<!ENTITY b "bb">]><a>&b;</a>'}), "entities"),
-            (zipped(**{"word/document.xml": '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>'}), "entities"),
+            (
+                zipped(**{"word/document.xml": '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>'}),
+                "entities",
+            ),
         ],
     )
     def test_what_is_no_document_is_said(self, data: bytes, reason: str) -> None:
@@ -147,18 +155,28 @@ def test_slides() -> None:
     data = zipped(
         **{
             "ppt/presentation.xml": f'<p:presentation {W}><p:sldId r:id="b"/><p:sldId r:id="a"/></p:presentation>',
-            "ppt/_rels/presentation.xml.rels": relations(RELATION.format("a", "slide", "slides/slide1.xml"), RELATION.format("b", "slide", "/ppt/slides/slide2.xml")),
+            "ppt/_rels/presentation.xml.rels": relations(
+                RELATION.format("a", "slide", "slides/slide1.xml"),
+                RELATION.format("b", "slide", "/ppt/slides/slide2.xml"),
+            ),
             "ppt/slides/slide1.xml": second,
             "ppt/slides/slide2.xml": first,
-            "ppt/slides/_rels/slide2.xml.rels": relations(RELATION.format("n", "notesSlide", "../notes/n.xml"), LINK.format("l", "http://l")),
+            "ppt/slides/_rels/slide2.xml.rels": relations(
+                RELATION.format("n", "notesSlide", "../notes/n.xml"), LINK.format("l", "http://l")
+            ),
             "ppt/notes/n.xml": f'<p:notes {W}>{shape(line("Say it slowly", ""))}<a:p><a:fld type="slidenum"><a:t>1</a:t></a:fld></a:p></p:notes>',
         }
     )
-    assert read(office.pptx, data) == "<page>\nAims\na\tb\nlink (http://l)\n[notes] Say it slowly\n[notes]\n<page>\n[hidden slide] Kept back\n"
+    assert (
+        read(office.pptx, data)
+        == "<page>\nAims\na\tb\nlink (http://l)\n[notes] Say it slowly\n[notes]\n<page>\n[hidden slide] Kept back\n"
+    )
 
 
 def odf(body: str, styles: str = "", manifest: str = "") -> bytes:
-    parts = {"content.xml": f"<office:document-content {ODF}><office:body>{body}</office:body></office:document-content>"}
+    parts = {
+        "content.xml": f"<office:document-content {ODF}><office:body>{body}</office:body></office:document-content>"
+    }
     parts |= {"styles.xml": f"<office:document-styles {ODF}>{styles}</office:document-styles>"} if styles else {}
     return zipped(**parts, **({"META-INF/manifest.xml": manifest} if manifest else {}))
 
@@ -207,16 +225,26 @@ def xlsx(*sheets: str, states: tuple[str, ...] = ()) -> bytes:
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     rels = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
     states = states or ("visible",) * len(sheets)
-    book = "".join(f'<sheet name="Sheet{n}" sheetId="{n}" state="{state}" r:id="r{n}"/>' for n, state in zip(numbers, states, strict=True))
+    book = "".join(
+        f'<sheet name="Sheet{n}" sheetId="{n}" state="{state}" r:id="r{n}"/>'
+        for n, state in zip(numbers, states, strict=True)
+    )
     types = "http://schemas.openxmlformats.org/package/2006"
     return zipped(
         **{
             "[Content_Types].xml": f'<Types xmlns="{types}/content-types"/>',
             "_rels/.rels": f'<Relationships xmlns="{types}/relationships"><Relationship Id="r" Type="{rels}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
             "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{rels}"><sheets>{book}</sheets></workbook>',
-            "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{types}/relationships">' + "".join(f'<Relationship Id="r{n}" Type="{rels}/worksheet" Target="worksheets/s{n}.xml"/>' for n in numbers) + "</Relationships>",
+            "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{types}/relationships">'
+            + "".join(
+                f'<Relationship Id="r{n}" Type="{rels}/worksheet" Target="worksheets/s{n}.xml"/>' for n in numbers
+            )
+            + "</Relationships>",
             "xl/styles.xml": f'<styleSheet xmlns="{main}"><cellXfs count="2"><xf numFmtId="0"/><xf numFmtId="14"/></cellXfs></styleSheet>',
-            **{f"xl/worksheets/s{n}.xml": f'<worksheet xmlns="{main}"><sheetData>{cells}</sheetData></worksheet>' for n, cells in zip(numbers, sheets, strict=True)},
+            **{
+                f"xl/worksheets/s{n}.xml": f'<worksheet xmlns="{main}"><sheetData>{cells}</sheetData></worksheet>'
+                for n, cells in zip(numbers, sheets, strict=True)
+            },
         }
     )
 
@@ -235,7 +263,10 @@ class TestSheets:
             f'<row r="5">{inline("B5", "two&#10;lines")}<c r="C5"><v>12</v></c><c r="D5"><v>1.5</v></c><c r="E5" t="b"><v>1</v></c></row>'
         )
         data = xlsx(first, f'<row r="1">{inline("A1", "x")}</row>', states=("visible", "hidden"))
-        assert read(sheets.sheets, data) == "<Sheet1>\n\n\n\tItem\t2021-01-01\n\n\ttwo ⏎ lines\t12\t1.5\tTRUE\n<Sheet2 (hidden)>\nx\n"
+        assert (
+            read(sheets.sheets, data)
+            == "<Sheet1>\n\n\n\tItem\t2021-01-01\n\n\ttwo ⏎ lines\t12\t1.5\tTRUE\n<Sheet2 (hidden)>\nx\n"
+        )
 
     def test_what_is_no_workbook(self) -> None:
         """Damage is said in words."""
@@ -259,7 +290,17 @@ class TestWeb:
     def test_what_is_seen(self) -> None:
         """Blocks are lines, rows are lines, lists have numbers, links targets; what is hidden is left out."""
         assert read(web.html, HTML).splitlines() == [
-            *("T & x", "Home (/h)", "Grüße", "Some bold text,", "next link (https://x.org/).", "- one", "- two", "3. a", "4. b"),
+            *(
+                "T & x",
+                "Home (/h)",
+                "Grüße",
+                "Some bold text,",
+                "next link (https://x.org/).",
+                "- one",
+                "- two",
+                "3. a",
+                "4. b",
+            ),
             *("A\tB", "1\tx y\t\t3", "def f():", "\treturn 1", "[image: A cat]", "a", "b", "c"),
         ]
 
@@ -271,7 +312,7 @@ class TestWeb:
             ("<?xml version='1.0' encoding='shift_jis'?><html><p>日本".encode("shift_jis"), "日本"),
             ("<p>Größe".encode("utf-16"), "Größe"),
             ("<meta charset=latin-1><p>Größe wäre".encode(), "Größe wäre"),
-            ("<meta charset=rot13><p>plain".encode(), "plain"),
+            (b"<meta charset=rot13><p>plain", "plain"),
         ],
     )
     def test_encodings(self, data: bytes, word: str) -> None:
@@ -320,7 +361,7 @@ class TestRichText:
         assert read(rtf.rtf, source) == text
 
 
-MAIL = """From: =?koi8-r?B?8NLJ18XU?= <a@x>
+MAIL = b"""From: =?koi8-r?B?8NLJ18XU?= <a@x>
 To: b@x
 Subject: =?utf-8?q?Gr=C3=BC?=
  =?utf-8?q?=C3=9Fe?=
@@ -359,7 +400,7 @@ Subject: Inner
 
 inner text
 --B--
-""".encode()
+"""
 
 
 class TestMail:
@@ -369,14 +410,25 @@ class TestMail:
         """Headers decoded, the plain alternative, attachments and forwarded mail as documents inside, nameless ones named."""
         assert read(mail.eml, MAIL).split("\n") == [
             *("From: Привет <a@x>", "To: b@x", "Date: Mon, 1 Jan 2024 00:00:00 +0000", "Subject: Grüße", ""),
-            *("Привет, long line", "<.._.._a.txt>", "Привет<part-2.pdf>", "%PDF-<Inner>", "Subject: Inner", "", "inner text"),
+            *(
+                "Привет, long line",
+                "<.._.._a.txt>",
+                "Привет<part-2.pdf>",
+                "%PDF-<Inner>",
+                "Subject: Inner",
+                "",
+                "inner text",
+            ),
         ]
         forwarded = [piece for piece in mail.eml(io.BytesIO(MAIL), Options()) if isinstance(piece, Inside)][-1]
         assert forwarded.kind == ".eml"
 
     def test_html_alone(self) -> None:
         """Where there is no plain text the HTML is read as HTML."""
-        assert read(mail.eml, b"Subject: s\nContent-Type: text/html; charset=cp1252\n\n<p>a\xe9<p>b") == "Subject: s\n\naé\nb\n"
+        assert (
+            read(mail.eml, b"Subject: s\nContent-Type: text/html; charset=cp1252\n\n<p>a\xe9<p>b")
+            == "Subject: s\n\naé\nb\n"
+        )
 
     @pytest.mark.parametrize(
         "data",
@@ -387,7 +439,7 @@ class TestMail:
             b"Content-Type: multipart/mixed\n\nno boundary",
             b"Content-Type: multipart/mixed; boundary=\n\n--\n\n--",
             b"Content-Type: text/plain; charset=rot13\n\nx",
-            b"Content-Type: text/plain; charset=\"utf-8\n\nx",
+            b'Content-Type: text/plain; charset="utf-8\n\nx',
             b"Content-Transfer-Encoding: base64\n\n!!!x",
             b"Content-Type: message/rfc822\n\nContent-Type: message/rfc822\n\nSubject: x",
             b"Content-Type: multipart/alternative; boundary=a\n\n--a--",
@@ -427,16 +479,18 @@ def test_a_notebook(version: int) -> None:
         {"output_type": "execute_result", "data": {"text/html": "<b>bold</b>"}},
         {"output_type": "error", "ename": "E", "evalue": "bad"},
     ]
-    cells = [{"cell_type": "markdown", "source": ["# T\n", "x"]}, {"cell_type": "code", "source": "f()", "outputs": outputs}]
+    cells = [
+        {"cell_type": "markdown", "source": ["# T\n", "x"]},
+        {"cell_type": "code", "source": "f()", "outputs": outputs},
+    ]
     book = {"cells": cells} if version == 4 else {"worksheets": [{"cells": cells}]}
     assert read(notebook.ipynb, json.dumps(book).encode()) == (
         "[markdown 1]\n# T\nx\n\n[code 2]\nf()\n[output 2]\n1\n2\n[output 2]\n<Figure>\n[output 2]\nbold\n[output 2]\nE: bad\n\n"
     )
-    for damaged in (b"", b"[1", b"3", b'{"cells": {}}', b'{"cells": [1, {"outputs": [null, {"data": 3}]}]}'):
-        try:
+    for damaged in (b"", b"[1", b"3", b"[" * 100_000):
+        with pytest.raises(Unreadable, match="damaged"):
             read(notebook.ipynb, damaged)
-        except Unreadable as error:
-            assert "damaged" in str(error)
+    read(notebook.ipynb, b'{"cells": [1, {"outputs": [null, {"data": 3}]}], "worksheets": [2]}')
 
 
 class TestPdf:
@@ -446,7 +500,14 @@ class TestPdf:
         """Form fields, comments, links, the outline and attached files are told; all but the files as text of a page."""
         pypdf = pytest.importorskip("pypdf")
         from pypdf.annotations import FreeText, Link, Text
-        from pypdf.generic import DictionaryObject, NameObject, NumberObject, RectangleObject, TextStringObject
+        from pypdf.generic import (
+            ArrayObject,
+            DictionaryObject,
+            NameObject,
+            NumberObject,
+            RectangleObject,
+            TextStringObject,
+        )
 
         writer = pypdf.PdfWriter(clone_from=io.BytesIO(made_pdf(["Agreement", "Signatures"])))
         box = (50, 550, 200, 650)
@@ -465,9 +526,9 @@ class TestPdf:
             }
         )
         reference = writer.add_annotation(1, field)
-        from pypdf.generic import ArrayObject
-
-        writer.root_object[NameObject("/AcroForm")] = DictionaryObject({NameObject("/Fields"): ArrayObject([reference.indirect_reference])})
+        writer.root_object[NameObject("/AcroForm")] = DictionaryObject(
+            {NameObject("/Fields"): ArrayObject([reference.indirect_reference])}
+        )
         writer.add_outline_item(title="Terms", page_number=0)
         writer.add_metadata({"/Title": "The contract"})
         writer.add_attachment("notes/annex.txt", b"annexed")
@@ -530,7 +591,20 @@ def scanned(data: bytes) -> bytes:
 
 def test_declared_encodings_are_names() -> None:
     """What is no encoding of text is not believed."""
-    for name in ("rot13", "base64", "hex", "zlib", "unicode_escape", "idna", "x\0y", "\udc80", "a" * 999, "", None, "undefined"):
+    for name in (
+        "rot13",
+        "base64",
+        "hex",
+        "zlib",
+        "unicode_escape",
+        "idna",
+        "x\0y",
+        "\udc80",
+        "a" * 999,
+        "",
+        None,
+        "undefined",
+    ):
         assert charsets.decoded(b"caf\xe9 au lait", name).startswith("caf")
 
 

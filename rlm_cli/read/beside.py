@@ -9,6 +9,7 @@ import ctypes
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from .pieces import Inside
@@ -101,7 +102,7 @@ def _outline(document: Any) -> Iterator[str]:
         if not entry or (address := ctypes.addressof(entry.contents)) in seen:
             continue
         seen.add(address)
-        title = _line(_string(lambda buffer, size, entry=entry: raw.FPDFBookmark_GetTitle(entry, buffer, size)))
+        title = _line(_string(partial(raw.FPDFBookmark_GetTitle, entry)))
         place = raw.FPDFBookmark_GetDest(document.raw, entry)
         number = raw.FPDFDest_GetDestPageIndex(document.raw, place) if place else -1
         if title:

@@ -18,7 +18,9 @@ _BOMS = (
 _MEANT = {"iso8859-1": "cp1252", "ascii": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "iso8859-9": "cp1254"}
 """What those who declare it mean, as browsers know: the wider encoding of the same family."""
 
-_NOT_MEANT = frozenset(("idna", "punycode", "raw_unicode_escape", "raw-unicode-escape", "unicode_escape", "unicode-escape"))
+_NOT_MEANT = frozenset(
+    ("idna", "punycode", "raw_unicode_escape", "raw-unicode-escape", "unicode_escape", "unicode-escape")
+)
 """Codecs of Python that no file is in."""
 
 

@@ -70,9 +70,7 @@ FORMATS = (
 )
 """The table. A reader is added by its row."""
 
-UNSUPPORTED = frozenset(
-    ".doc .ppt .msg .7z .rar .parquet .sqlite .db".split()
-)
+UNSUPPORTED = frozenset(".doc .ppt .msg .7z .rar .parquet .sqlite .db".split())
 """Known by name and skipped with their type, unless the table or an installed package has a reader for them."""
 
 TARS = (".tgz", ".tbz", ".tbz2", ".txz", ".tzst")

@@ -74,6 +74,11 @@ class Lines:
     def captured(self) -> list[str]:
         return self._sinks.pop() if len(self._sinks) > 1 else []
 
+    @property
+    def finished(self) -> int:
+        """How many lines `take` would give."""
+        return len(self._done)
+
     def take(self) -> str:
         """The finished lines, each with its end; of several empty ones in a row, one."""
         if not self._done:

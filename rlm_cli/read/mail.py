@@ -8,15 +8,15 @@ A mailbox is read message by message; none is held longer than it is told.
 
 from __future__ import annotations
 
-import email.message
-import email.parser
-import email.utils
 import io
 import mimetypes
 import re
 from collections.abc import Iterator
+from email import message_from_bytes
 from email.errors import HeaderParseError
-from email.header import decode_header
+from email.header import Header, decode_header
+from email.message import Message
+from email.parser import BytesParser
 from typing import BinaryIO
 
 from .charsets import decoded, known
@@ -34,14 +34,14 @@ _DEPTH = 50
 
 def eml(file: BinaryIO, options: Options) -> Iterator[Piece]:
     """One message."""
-    yield from _message(email.parser.BytesParser().parse(file), options)
+    yield from _message(BytesParser().parse(file), options)
 
 
 def mbox(file: BinaryIO, options: Options) -> Iterator[Piece]:
     """A mailbox: each message a document called by its number, from 1. Raises `Unreadable` where it holds none."""
     number = 0
     for number, raw in enumerate(_split(file), 1):
-        yield Inside(str(number), pieces=_message(email.message_from_bytes(raw), options))
+        yield Inside(str(number), pieces=_message(message_from_bytes(raw), options))
     if not number:
         raise Unreadable("no message in it")
 
@@ -67,12 +67,12 @@ def _split(file: BinaryIO) -> Iterator[bytes]:
         yield b"".join(held)
 
 
-def _message(message: email.message.Message, options: Options) -> Iterator[Piece]:
+def _message(message: Message, options: Options) -> Iterator[Piece]:
     for name in _HEADERS:
         for value in message.get_all(name, [])[:50]:
             yield f"{name}: {_header(value)}\n"
     yield "\n"
-    attached: list[email.message.Message] = []
+    attached: list[Message] = []
     yield from _body(message, options, attached)
     names: dict[str, int] = {}
     for number, part in enumerate(attached, 1):
@@ -84,16 +84,14 @@ def _message(message: email.message.Message, options: Options) -> Iterator[Piece
         yield Inside(name, _content(part), kind=kind)
 
 
-def _body(
-    message: email.message.Message, options: Options, attached: list[email.message.Message], depth: int = 0
-) -> Iterator[str]:
+def _body(message: Message, options: Options, attached: list[Message], depth: int = 0) -> Iterator[str]:
     """The text that is seen on opening the message; the rest goes to `attached`."""
     kind = message.get_content_type()
-    parts = message.get_payload()
-    if kind == "message/rfc822" or not isinstance(parts, list):
-        if kind in ("text/plain", "text/html") and message.get_content_disposition() != "attachment":
-            yield from _text(message, kind, options)
-        elif kind == "text/plain" and depth == 0:
+    parts = _parts(message)
+    if kind == "message/rfc822" or not parts:
+        if (kind in ("text/plain", "text/html") and message.get_content_disposition() != "attachment") or (
+            kind == "text/plain" and depth == 0
+        ):
             yield from _text(message, kind, options)
         else:
             attached.append(message)
@@ -111,7 +109,12 @@ def _body(
         yield from _body(part, options, attached, depth + 1)
 
 
-def _chosen(parts: list[email.message.Message]) -> list[email.message.Message]:
+def _parts(message: Message) -> list[Message]:
+    payload = message.get_payload()
+    return [part for part in payload if isinstance(part, Message)] if isinstance(payload, list) else []
+
+
+def _chosen(parts: list[Message]) -> list[Message]:
     """Of alternatives the plain text that says something, else the HTML; what is neither stays an attachment."""
     others = [part for part in parts if part.get_content_maintype() not in ("text", "multipart")]
     others += [part for part in parts if part.get_content_type() == "text/calendar"]
@@ -122,7 +125,7 @@ def _chosen(parts: list[email.message.Message]) -> list[email.message.Message]:
     return others
 
 
-def _text(part: email.message.Message, kind: str, options: Options) -> Iterator[str]:
+def _text(part: Message, kind: str, options: Options) -> Iterator[str]:
     data, charset = _data(part), part.get_content_charset()
     if kind == "text/html":
         yield from text_of(data, options.encoding, charset)
@@ -131,24 +134,24 @@ def _text(part: email.message.Message, kind: str, options: Options) -> Iterator[
         yield text if text.endswith("\n") else f"{text}\n"
 
 
-def _data(part: email.message.Message) -> bytes:
+def _data(part: Message) -> bytes:
     """What a part holds, its transfer encoding undone."""
     payload = part.get_payload(decode=True)
     return payload if isinstance(payload, bytes) else b""
 
 
-def _content(part: email.message.Message) -> BinaryIO:
+def _content(part: Message) -> BinaryIO:
     if part.get_content_maintype() in ("multipart", "message"):
-        inner = part.get_payload()
-        return io.BytesIO(b"".join(map(_whole, inner)) if isinstance(inner, list) else _data(part))
+        inner = _parts(part)
+        return io.BytesIO(b"".join(map(_whole, inner)) if inner else _data(part))
     data = _data(part)
-    if part.get_content_maintype() == "text" and part.get_content_subtype() not in ("html", "xml", "rtf"):
-        if known(part.get_content_charset()):
-            data = decoded(data, part.get_content_charset()).encode("utf-8", "replace")
+    plain = part.get_content_maintype() == "text" and part.get_content_subtype() not in ("html", "xml", "rtf")
+    if plain and known(part.get_content_charset()):
+        data = decoded(data, part.get_content_charset()).encode("utf-8", "replace")
     return io.BytesIO(data)
 
 
-def _whole(message: email.message.Message) -> bytes:
+def _whole(message: Message) -> bytes:
     try:
         return message.as_bytes()
     except (ValueError, LookupError, KeyError, TypeError, AttributeError):
@@ -157,15 +160,16 @@ def _whole(message: email.message.Message) -> bytes:
         return head.encode("utf-8", "replace") + b"\n" + _data(message)
 
 
-def _name(part: email.message.Message, number: int) -> tuple[str, str]:
+def _name(part: Message, number: int) -> tuple[str, str]:
     """What an attachment is called, and a suffix that tells its format where the name does not."""
     try:
         name = part.get_filename() or ""
     except (ValueError, LookupError, TypeError):
         name = ""
-    kind = ".eml" if part.get_content_type() == "message/rfc822" else mimetypes.guess_extension(part.get_content_type()) or ""
+    said = part.get_content_type()
+    kind = ".eml" if said == "message/rfc822" else mimetypes.guess_extension(said) or ""
     name = re.sub(r"[\x00-\x1f\x7f]+|^\.+$", "", _header(name)).replace("/", "_").replace("\\", "_").strip()
-    if not name and kind == ".eml" and isinstance(inner := part.get_payload(), list) and inner:
+    if not name and kind == ".eml" and (inner := _parts(part)):
         name = re.sub(r"[/\\]", "_", _header(inner[0].get("Subject", "")))[:80].strip()
     name = name or f"part-{number}{kind}"
     return name, ("" if re.search(r"\.\w{1,5}$", name) else kind)
@@ -177,7 +181,7 @@ def _header(value: object) -> str:
     try:
         words = [
             said if isinstance(said, str) else decoded(said, charset if charset != "unknown-8bit" else None)
-            for said, charset in decode_header(text if "=?" in text else value)
+            for said, charset in decode_header(value if isinstance(value, Header) else text)
         ]
     except (HeaderParseError, ValueError, LookupError, TypeError):
         words = [text]

@@ -23,21 +23,29 @@ _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _NONE: dict[str, str] = {}
 
 
-def events(file: BinaryIO) -> Iterator[Event]:
-    """What stands in an XML file, while it is read. Raises `Unreadable` for what is no XML or declares entities."""
+def events(file: BinaryIO, only: frozenset[str] | None = None) -> Iterator[Event]:
+    """What stands in an XML file, while it is read; of elements `only` these. Raises `Unreadable` for what is no XML or
+    declares entities."""
     found: list[Event] = []
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.buffer_text = True
     parser.buffer_size = 1 << 16
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        found.append(("<", name[name.rfind(" ") + 1 :], _local(attributes) if attributes else _NONE))
+        name = name[name.rfind(" ") + 1 :]
+        if only is None or name in only:
+            found.append(("<", name, _local(attributes) if attributes else _NONE))
+
+    def end(name: str) -> None:
+        name = name[name.rfind(" ") + 1 :]
+        if only is None or name in only:
+            found.append((">", name, _NONE))
 
     def refuse(*_: object) -> None:
         raise Unreadable("XML that declares entities")
 
     parser.StartElementHandler = start
-    parser.EndElementHandler = lambda name: found.append((">", name[name.rfind(" ") + 1 :], _NONE))
+    parser.EndElementHandler = end
     parser.CharacterDataHandler = lambda text: found.append(("", text, _NONE))
     parser.EntityDeclHandler = refuse
     while True:

@@ -40,8 +40,7 @@ class Tesseract:
         try:
             rows = memoryview(bitmap.buffer).cast("B")
             picture = b"".join(
-                rows[start : start + bitmap.width]
-                for start in range(0, bitmap.height * bitmap.stride, bitmap.stride)
+                rows[start : start + bitmap.width] for start in range(0, bitmap.height * bitmap.stride, bitmap.stride)
             )
             head = f"P5 {bitmap.width} {bitmap.height} 255\n".encode()
         finally:

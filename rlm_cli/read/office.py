@@ -16,12 +16,12 @@ from __future__ import annotations
 import posixpath
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from .lines import Lines
-from .markup import Event, events, opened, part
+from .markup import events, opened, part
 from .pieces import Inside, Options, Page, Piece, Unreadable
 
 _SPOKEN = frozenset(("t", "delText", "text"))
@@ -46,7 +46,7 @@ def docx(file: BinaryIO, options: Options) -> Iterator[Piece]:
     with opened(file) as archive:
         main = _main(archive, "word/document.xml")
         related = _relations(archive, main)
-        yield from _told(events(part(archive, main)), related)
+        yield from _told(part(archive, main), related)
         for kind in ("footnotes", "endnotes", "comments", "header", "footer", "diagramData", "chart"):
             for relation in _of(related, kind):
                 label = f"[{kind}] " if kind in ("header", "footer") else ""
@@ -73,7 +73,7 @@ def pptx(file: BinaryIO, options: Options) -> Iterator[Piece]:
 def _slide(
     archive: zipfile.ZipFile, name: str, related: Mapping[str, _Relation], authors: Mapping[str, str]
 ) -> Iterator[Piece]:
-    yield from _told(events(part(archive, name)), related)
+    yield from _told(part(archive, name), related)
     for kind in ("diagramData", "chart"):
         for relation in _of(related, kind):
             yield from _aside(archive, relation.target)
@@ -116,7 +116,7 @@ def _aside(
 ) -> Iterator[str]:
     """A part beside the main one. A damaged one costs itself only, and says so."""
     try:
-        yield from _told(events(part(archive, name)), _relations(archive, name), label, authors)
+        yield from _told(part(archive, name), _relations(archive, name), label, authors)
     except (Unreadable, zipfile.BadZipFile, EOFError):
         yield f"[could not be read: {name}]\n"
 
@@ -160,14 +160,14 @@ class _Telling:
 
 
 def _told(
-    parsed: Iterable[Event],
+    file: BinaryIO,
     related: Mapping[str, _Relation],
     label: str = "",
     authors: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """The text of one part, paragraph by paragraph. `label` stands before each paragraph."""
     now = _Telling(related, label, authors or {})
-    for kind, name, said in parsed:
+    for kind, name, said in events(file, _TOLD):
         if now.skipping:
             now.skipping += (kind == "<") - (kind == ">")
         elif kind == "<":
@@ -337,3 +337,7 @@ _BEGIN: dict[str, Callable[[_Telling, Mapping[str, str]], None]] = {
     "sld": _hidden_slide,
     "fld": _counted,
 }
+_TOLD = frozenset(
+    (*_SPOKEN, *_MATHS, *_BREAKS, *_NOTES, *_DELETED, *_SKIPPED, *_BEGIN, "p", "ser", "v", "r", "Fallback")
+)
+"""The elements that matter; the others, most of what Office writes, are not even told."""

@@ -17,18 +17,32 @@ from typing import BinaryIO
 
 from .pieces import Options, Piece, Unreadable
 
-_TOKEN = re.compile(rb"\\([a-zA-Z]{1,32})(-?\d{1,9})? ?|\\'([0-9a-fA-F]{2})|\\(.)|([{}])|[\r\n]+|([^\\{}\r\n]+)|\\", re.S)
+_TOKEN = re.compile(
+    rb"\\([a-zA-Z]{1,32})(-?\d{1,9})? ?|\\'([0-9a-fA-F]{2})|\\(.)|([{}])|[\r\n]+|([^\\{}\r\n]+)|\\", re.S
+)
 _SKIPPED = frozenset(
     "colortbl stylesheet listtable listoverridetable info pict objdata objclass objname objalias sp xe tc txe rxe"
     " shprslt nonesttables upr fontemb filetbl generator operator bkmkstart bkmkend nonshppict ftnsep ftnsepc aftnsep"
     " aftnsepc ftncn aftncn revtbl rsidtbl themedata colorschememapping datastore latentstyles pn template".split()
 )
-_KNOWN = frozenset("fldinst annotation atnauthor shpinst do shppict ud nesttableprops shptxt footnote listtext pntext".split())
+_KNOWN = frozenset(
+    "fldinst annotation atnauthor shpinst do shppict ud nesttableprops shptxt footnote listtext pntext".split()
+)
 """Groups marked `\\*` that are not skipped."""
-_ASIDES = {"footnote", "annotation"} | {f"{side}{page}" for side in ("header", "footer") for page in ("", "l", "r", "f")}
+_ASIDES = {"footnote", "annotation"} | {
+    f"{side}{page}" for side in ("header", "footer") for page in ("", "l", "r", "f")
+}
 _SAID = {
     **{"tab": "\t", "line": "\n", "emdash": "—", "endash": "–", "emspace": " ", "enspace": " ", "qmspace": " "},
-    **{"bullet": "•", "lquote": "‘", "rquote": "’", "ldblquote": "“", "rdblquote": "”", "nestcell": " ", "nestrow": " "},
+    **{
+        "bullet": "•",
+        "lquote": "‘",
+        "rquote": "’",
+        "ldblquote": "“",
+        "rdblquote": "”",
+        "nestcell": " ",
+        "nestrow": " ",
+    },
 }
 _SYMBOLS = {"~": "\xa0", "_": "‑", "{": "{", "}": "}", "\\": "\\", "\n": "\n", "\r": "\n"}
 _CHARSETS = {

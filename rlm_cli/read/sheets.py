@@ -1,4 +1,4 @@
-"""Spreadsheets: each sheet is a document inside, and its line n is the sheet's row n, so a citation is a place to go to.
+"""Spreadsheets: each sheet is a document inside, and its line n is the sheet's row n: a citation is a place to go to.
 
 python-calamine (MIT, 2 MB) reads xlsx, xlsb, xls and ods 20 times as fast as openpyxl reads xlsx alone. It gives the
 values that were last calculated, not the formulas.

@@ -21,14 +21,17 @@ from .pieces import Options, Piece
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode
 
-_UNSEEN = frozenset(("script", "style", "template", "iframe", "object", "audio", "video", "canvas", "head", "datalist"))
+_UNSEEN = frozenset("-comment !doctype script style template iframe object audio video canvas head datalist".split())
 _INLINE = frozenset(
-    "a abbr acronym b bdi bdo big br button cite code data del dfn em font i img input ins kbd label map mark meter nobr"
-    " noscript output picture progress q rb rp rt ruby s samp slot small source span strike strong sub sup time tt u"
-    " var wbr math mi mn mo mrow msup msub mfrac svg".split()
+    "a abbr acronym b bdi bdo big br button cite code data del dfn em font i img input ins kbd label map mark meter"
+    " nobr noscript output picture progress q rb rp rt ruby s samp slot small source span strike strong sub sup time tt"
+    " u var wbr math mi mn mo mrow msup msub mfrac svg".split()
 )
-_DECLARED = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w:.-]{2,40})|<\?xml[^>]{0,80}encoding=["']([\w.-]{2,40})""", re.I)
+_DECLARED = re.compile(
+    rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w:.-]{2,40})|<\?xml[^>]{0,80}encoding=["']([\w.-]{2,40})""", re.I
+)
 _HEAD_BYTES = 4096
+_BATCH_LINES = 50
 _MOST_OPEN = 10_000
 _TAG = re.compile(r"<(/?)(?!(?:p|li|td|th|tr|dt|dd|option|br|hr|img|input|meta|link|col|wbr|area|a)[\s/>])[a-z]", re.I)
 """The beginning of a tag that nests: not of an element that ends by itself."""
@@ -79,20 +82,24 @@ class _Walk:
             yield f"{words}\n"
         node: LexborNode | None = root
         while node is not None:
-            child = node.first_child if self._begin(node) else None
-            if child is not None:
-                node = child
-                continue
-            while node is not None:
-                self._end(node)
-                if (following := node.next) is not None:
-                    node = following
+            tag = node.tag or ""
+            if tag == "-text":
+                self._say(node.text_content or "")
+            else:
+                child = node.first_child if self._begin(node, tag) else None
+                if child is not None:
+                    node = child
+                    continue
+                self._end(node, tag)
+            while (following := node.next) is None:
+                parent = node.parent
+                if parent is None or parent.mem_id == root.mem_id:
                     break
-                node = node.parent
-                if node is not None and node.mem_id == root.mem_id:
-                    node = None
-            if text := self._lines.take():
-                yield text
+                node = parent
+                self._end(node, node.tag or "")
+            node = following
+            if self._lines.finished > _BATCH_LINES:
+                yield self._lines.take()
         self._break()
         yield self._lines.take()
 
@@ -111,13 +118,9 @@ class _Walk:
         self._lines.end_paragraph()
         self._spaced = True
 
-    def _begin(self, node: LexborNode) -> bool:
+    def _begin(self, node: LexborNode, tag: str) -> bool:
         """Whether what is inside is to be seen."""
-        tag = node.tag or ""
-        if tag == "-text":
-            self._say(node.text_content or "")
-            return False
-        if tag.startswith(("-comment", "!")) or tag in _UNSEEN:
+        if tag in _UNSEEN:
             return False
         attributes = node.attributes
         if attributes and ("hidden" in attributes or _NO_SIGHT.search(attributes.get("style") or "")):
@@ -157,11 +160,8 @@ class _Walk:
         self._lists[-1] = number + 1
         self._lines.prefix = f"{number}. "
 
-    def _end(self, node: LexborNode) -> None:
-        tag = node.tag or ""
+    def _end(self, node: LexborNode, tag: str) -> None:
         match tag:
-            case "-text":
-                return
             case "pre" | "textarea" | "listing":
                 self._verbatim = max(0, self._verbatim - 1)
             case "a" if self._links:
@@ -170,7 +170,7 @@ class _Walk:
                     self._say(f" ({link})")
             case "ol" | "ul" | "menu" if self._lists:
                 self._lists.pop()
-        if tag and tag not in _INLINE and not tag.startswith("-"):
+        if tag not in _INLINE and tag != "-comment":
             self._break()
         if tag == "tr":
             self._lines.end_row()
