@@ -169,7 +169,7 @@ def test_slides() -> None:
     )
     assert (
         read(office.pptx, data)
-        == "<page>\nAims\na\tb\nlink (http://l)\n[notes] Say it slowly\n[notes]\n<page>\n[hidden slide] Kept back\n"
+        == "<page>\nAims\na\tb\nlink (http://l)\n[notes] Say it slowly\n<page>\n[hidden slide] Kept back\n"
     )
 
 
@@ -281,7 +281,8 @@ HTML = b"""<!doctype html><html><head><meta charset=windows-1252><title>T &amp; 
 <table><tr><th>A<th>B</tr><tr><td>1<td colspan=2><p>x</p><p>y</p><td>3</table><pre>
 def f():
 \treturn 1
-</pre><div hidden>no</div><p style="display: none">no</p><img alt="A cat" src=x><script>no()</script><div>a<div>b</div>c</div>"""
+</pre><div hidden>no</div><p style="display: none">no</p><img alt="A cat" src=x><script>no()</script><div>a<div>b</div>c</div>
+<a href=http://d/><div>d</div></a> <a href=http://e/>http://e</a>"""
 
 
 class TestWeb:
@@ -301,7 +302,18 @@ class TestWeb:
                 "3. a",
                 "4. b",
             ),
-            *("A\tB", "1\tx y\t\t3", "def f():", "\treturn 1", "[image: A cat]", "a", "b", "c"),
+            *(
+                "A\tB",
+                "1\tx y\t\t3",
+                "def f():",
+                "\treturn 1",
+                "[image: A cat]",
+                "a",
+                "b",
+                "c",
+                "d",
+                "(http://d/) http://e",
+            ),
         ]
 
     @pytest.mark.parametrize(
@@ -572,16 +584,17 @@ class TestPdf:
 
 
 def scanned(data: bytes) -> bytes:
-    """The same pages as pictures alone."""
+    """The upper ends of the same pages, as pictures alone."""
     import pypdfium2
 
     source, target = pypdfium2.PdfDocument(data), pypdfium2.PdfDocument.new()
     for page in source:
-        bitmap = page.render(scale=150 / 72)
+        width, height = 400, 100
+        bitmap = page.render(scale=150 / 72, crop=(0, 692, 212, 0))
         picture = pypdfium2.PdfImage.new(target)
         picture.set_bitmap(bitmap)
-        picture.set_matrix(pypdfium2.PdfMatrix().scale(*page.get_size()))
-        copy = target.new_page(*page.get_size())
+        picture.set_matrix(pypdfium2.PdfMatrix().scale(width, height))
+        copy = target.new_page(width, height)
         copy.insert_obj(picture)
         copy.gen_content()
     out = io.BytesIO()

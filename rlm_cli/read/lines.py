@@ -14,6 +14,9 @@ DEPTH = 8
 LONG_ROW = 2_000
 """Characters above which a row whose cells hold several paragraphs is page layout rather than a table's row."""
 
+_LAST = 8
+"""Pieces of text a link's words may be in."""
+
 
 class Lines:
     """Told of beginnings and ends in any order, however wrong; `take` gives the lines that are finished."""
@@ -35,13 +38,24 @@ class Lines:
     def in_paragraph(self) -> bool:
         return bool(self._open)
 
+    def link(self, target: str) -> None:
+        """Where the words just said lead, unless they say so themselves."""
+        said = "".join(self._open[-1][-_LAST:]) if self._open else ""
+        if not said.rstrip("/").endswith(target.removeprefix("mailto:").rstrip("/")):
+            self.say(f" ({target})")
+
     def begin_paragraph(self) -> None:
-        self._open.append([self.prefix] if self.prefix else [])
+        self._open.append([self.prefix])
         self.prefix = ""
 
     def end_paragraph(self) -> None:
-        if self._open:
-            self._sinks[-1].append("".join(self._open.pop()))
+        if not self._open:
+            return
+        prefix, *words = self._open.pop()
+        said = "".join(words)
+        if prefix and not said.strip():
+            self.prefix, prefix = prefix, ""  # for the next one, which says something
+        self._sinks[-1].append(prefix + said)
 
     def begin_row(self) -> None:
         self._rows.append([] if len(self._rows) < DEPTH else None)

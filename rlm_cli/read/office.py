@@ -229,7 +229,7 @@ def _end(now: _Telling, name: str) -> None:
         lines.end_paragraph()
     elif name == "r":
         if now.run_link and now.run_link != now.last_link:
-            lines.say(f" ({now.run_link})")
+            lines.link(now.run_link)
             now.last_link = now.run_link
         now.run_link = ""
     elif name == "tr":
@@ -240,7 +240,7 @@ def _end(now: _Telling, name: str) -> None:
         now.instruction = False
     elif name == "hyperlink" and now.links:
         if link := now.links.pop():
-            lines.say(f" ({link})")
+            lines.link(link)
     elif name in _DELETED and now.deleted:
         if now.deleted.pop():
             lines.say("]")
@@ -270,7 +270,7 @@ def _field(now: _Telling, said: Mapping[str, str]) -> None:
     elif said.get("fldCharType") == "end" and now.fields:
         link = _HYPERLINK.match("".join(now.fields.pop()))
         if link:
-            now.lines.say(f" ({link[1]})")
+            now.lines.link(link[1])
 
 
 def _instruct(now: _Telling, said: Mapping[str, str]) -> None:

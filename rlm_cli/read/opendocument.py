@@ -159,7 +159,7 @@ def _end(now: _Telling, name: str) -> None:
         case "a" if now.links:
             link = now.links.pop()
             if link and not link.startswith("#"):
-                lines.say(f" ({link})")
+                lines.link(link)
         case "table-row":
             lines.end_row()
         case "table-cell" | "covered-table-cell" if now.columns:
@@ -176,6 +176,10 @@ def _end(now: _Telling, name: str) -> None:
         case "title" | "desc" if now.aside is not None:
             _picture(lines, " ".join("".join(now.aside).split()))
             now.aside = None
+        case "notes":
+            lines.prefix = ""
+        case _ if name in _LABELLED:
+            lines.prefix = ""
         case "changed-region" if now.regions:
             text = " ".join(" ".join(lines.captured()).split())
             now.author = ""

@@ -114,6 +114,13 @@ class _Walk:
             self._lines.say(text)
             self._spaced = text[-1].isspace()
 
+    def _lead(self, link: str) -> None:
+        if self._lines.in_paragraph:
+            self._lines.link(link)
+            self._spaced = False
+        else:  # it held blocks, which are finished
+            self._say(f"({link})")
+
     def _break(self) -> None:
         self._lines.end_paragraph()
         self._spaced = True
@@ -167,12 +174,14 @@ class _Walk:
             case "a" if self._links:
                 link = self._links.pop().strip()
                 if link and not link.startswith(("#", "javascript:", "data:")):
-                    self._say(f" ({link})")
+                    self._lead(link)
             case "ol" | "ul" | "menu" if self._lists:
                 self._lists.pop()
         if tag not in _INLINE and tag != "-comment":
             self._break()
-        if tag == "tr":
+        if tag == "li":
+            self._lines.prefix = ""
+        elif tag == "tr":
             self._lines.end_row()
         elif tag in ("td", "th"):
             self._lines.end_cell(_number(node.attributes.get("colspan"), 1))
