@@ -10,9 +10,7 @@ A member of an archive is a path like any other: `a.zip!/dir/b.pdf` in citations
 from __future__ import annotations
 
 import glob
-import io
 import os
-import select
 import stat
 import threading
 import time
@@ -20,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,17 +27,20 @@ from ..builder import CorpusBuilder
 from ..errors import SourceError, UsageError
 from ..events import Reading
 from . import formats, frames, text, walk
+from .copies import Copies
 from .extract import Request
 from .frames import Frame
 from .members import Wanted
-from .pieces import Options
+from .pieces import NO_TEXT, Options
+from .pipes import Bounds, Pipe, Stopped
 from .walk import Found, Rules
 from .workers import Extracting, Extractors
 
-__all__ = ["Manifest", "Rules", "Skipped", "gather", "read_list"]
+__all__ = ["Bounds", "Manifest", "Options", "Rules", "Skipped", "Stopped", "gather", "read_list"]
 
 STDIN = "-"
 PROGRESS_S = 0.1
+READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class Manifest:
     skipped: tuple[Skipped, ...] = ()
     excluded: dict[str, int] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    cut: tuple[str, ...] = ()
+    """Pipes that were read in part, because they had no end within bounds."""
 
 
 def gather(
@@ -66,16 +70,17 @@ def gather(
     stdin: BinaryIO | None,
     progress: Callable[[Reading], None],
     stop: threading.Event,
-    options: Options | None = None,
+    options: Options = Options(),  # noqa: B008  # frozen
+    bounds: Bounds = Bounds(),  # noqa: B008
 ) -> Manifest:
     """Read every source into `builder`.
 
     Raises `SourceError` for a source that does not exist, `UsageError` for an unknown type or a bad glob. `progress` is
-    called at most every tenth of a second, from this thread.
+    called at once and then at most every tenth of a second, from this thread. `bounds`: of what may never end.
     """
     walk.check(rules)
     with Extractors() as extractors:
-        return _Gathering(rules, builder, stdin, progress, stop, extractors, options or Options()).read(sources)
+        return _Gathering(rules, builder, stdin, progress, stop, extractors, options, bounds).read(sources)
 
 
 def read_list(path: str, stdin: BinaryIO) -> list[str]:
@@ -88,16 +93,21 @@ def read_list(path: str, stdin: BinaryIO) -> list[str]:
     return [os.fsdecode(part) for part in parts if part]
 
 
-class Stopped(Exception):
-    """The run was interrupted while documents were read."""
-
-
 class _Abandoned(Exception):
     """A document that was begun and cannot be read to its end."""
 
     def __init__(self, skip: frames.Skip) -> None:
         super().__init__(skip.reason)
         self.skip = skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Came:
+    """What came of a file: its documents by their indexes, and what was skipped."""
+
+    path: str
+    documents: range
+    skipped: tuple[Skipped, ...]
 
 
 class _Gathering:
@@ -110,22 +120,29 @@ class _Gathering:
         stop: threading.Event,
         extractors: Extractors,
         options: Options,
+        bounds: Bounds,
     ) -> None:
+        self.options = options
+        self.bounds = bounds
         self.rules = rules
         self.builder = builder
         self.stdin = stdin
         self.stop = stop
         self.extractors = extractors
-        self.options = options
         self.account = walk.Account()
         self.skipped: list[Skipped] = []
+        self.cut: list[str] = []
         self._notices: list[str] = []
         self._progress = progress
         self._last = 0.0
         self._files = self._bytes = self._pages = 0
+        self._copies = Copies()
+        self._same: dict[str | None, str] = {}
+        self._came: dict[str | None, _Came] = {}
 
     def read(self, sources: Sequence[str]) -> Manifest:
         seen: set[str] = set()
+        self._show("", at_once=True)
         for found, extracting in self._ahead(self._found(sources, seen)):
             self._check()
             if found.problem:
@@ -134,18 +151,27 @@ class _Gathering:
                 self._stdin()
             elif extracting is not None:
                 self._extracted(found, extracting)
+            elif found.file in self._same:
+                self._again(found, self._came[self._same[found.file]])
             else:
                 self._file(found)
-        self._show("", final=True)
+        self._show("", at_once=True)
         excluded = dict(sorted(self.account.excluded.items()))
         kept_out = sum(excluded.values())
         if kept_out > 10 * max(self._files, 1):
             told = f"rules kept out {kept_out:,} entries and left {self._files:,} files; -u reads ignored ones"
             self._notices.append(told)
-        return Manifest(tuple(self.skipped), excluded, tuple(self._notices))
+        if not self.options.ocr and any(each.reason == NO_TEXT for each in self.skipped) and shutil.which("tesseract"):
+            self._notices.append(
+                "pages without a text layer: `ocr = true` in the configuration has tesseract read them"
+            )
+        return Manifest(tuple(self.skipped), excluded, tuple(self._notices), tuple(map(printable, self.cut)))
 
     def _found(self, sources: Sequence[str], seen: set[str]) -> Iterator[Found]:
         """Every file of every source, each once."""
+        if len(sources) == 1 and os.path.isdir(sources[0]):  # noqa: PTH112  # a walk meets nothing twice
+            yield from self._expand(sources[0])
+            return
         for source in sources:
             for found in self._expand(source):
                 place = found.path if found.file is None else os.path.abspath(found.file) + found.only  # noqa: PTH100
@@ -175,7 +201,8 @@ class _Gathering:
         flying = 0
         for one in found:
             extracting = None
-            if one.file and not one.problem and (one.only or formats.by_name(one.path)) and _is_file(one.file):
+            known = one.file and not one.problem and (one.only or formats.by_name(one.path))
+            if known and (one.regular or _is_file(one.file or "")) and not self._is_copy(one):
                 extracting = self.extractors.submit(self._request(one))
                 flying += 1
             queue.append((one, extracting))
@@ -185,20 +212,37 @@ class _Gathering:
                 yield queue.popleft()
         yield from queue
 
+    def _is_copy(self, found: Found) -> bool:
+        """Whether another file of the same bytes is read before this one. Rules may leave other members of each."""
+        if found.only or not found.file or (self.rules.globs and formats.suffix_of(found.path) in formats.CONTAINERS):
+            return False
+        first = self._copies.of(found.file)
+        if first is not None:
+            self._same[found.file] = first
+        return first is not None
+
+    def _again(self, found: Found, came: _Came) -> None:
+        """What came of a file of the same bytes, under this one's path."""
+        for index in came.documents:
+            self._check()
+            self.builder.repeat(index, printable(found.path) + self.builder.path(index)[len(came.path) :])
+            self._files += 1
+        for skipped in came.skipped:
+            self._skip(found.path + skipped.path[len(came.path) :], skipped.reason)
+        self._show(found.path)
+
     def _file(self, found: Found) -> None:
         """A file that is read here: text, or found out to be something else by its bytes."""
         assert found.file is not None
-        suffix = os.path.splitext(found.path)[1].lower()  # noqa: PTH122
         try:
-            mode = os.stat(found.file).st_mode  # noqa: PTH116
+            mode = stat.S_IFREG if found.regular else os.stat(found.file).st_mode  # noqa: PTH116
             if stat.S_ISFIFO(mode) and found.named:  # <(command), /dev/stdin
                 with open(os.open(found.file, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:  # noqa: PTH123
-                    return self._stream(found, _waiting_reader(pipe, self.stop))
+                    return self._pipe(found, pipe)
             if not stat.S_ISREG(mode):
                 return self._skip(found.path, _sort_of(mode))
-            if suffix in formats.UNSUPPORTED:
-                return self._skip(found.path, f"unsupported type ({suffix[1:]})")
-            with open(found.file, "rb", buffering=0) as file:  # noqa: PTH123
+            # One that was put there in the meantime and would make us wait does not.
+            with open(os.open(found.file, READ), "rb", buffering=0) as file:  # noqa: PTH123
                 self._stream(found, file.read)
         except OSError as error:
             self._skip(found.path, f"unreadable ({error.strerror})")
@@ -207,20 +251,32 @@ class _Gathering:
         if self.stdin is None:
             return self._skip(STDIN, "there is no stdin")
         try:
-            self._stream(Found(STDIN, None, named=True), _waiting_reader(self.stdin, self.stop))
+            self._pipe(Found(STDIN, None, named=True), self.stdin)
         except OSError as error:
             self._skip(STDIN, f"unreadable ({error.strerror})")
+
+    def _pipe(self, found: Found, stream: BinaryIO | FileIO) -> None:
+        """What may never end: cut where the bounds say, and that is told."""
+        path, this = found.path, threading.current_thread()
+        pipe = Pipe(
+            stream, self.bounds, self.stop, lambda: self._show(path) if threading.current_thread() is this else None
+        )
+        self._stream(found, pipe.read)
+        if pipe.cut:
+            self.cut.append(path)
+            what = "stdin" if path == STDIN else printable(path)
+            self._notices.append(f"{what} was cut {pipe.cut}: what came until then is read")
 
     def _stream(self, found: Found, read: Callable[[int], bytes]) -> None:
         """Text goes straight into the corpus; what is something else by its first bytes goes to a worker."""
         path, head = found.path, text.read_head(read)
-        choice = formats.choose(path, head)
+        choice = formats.choose(path, head, encoding=self.options.encoding)
         if choice.reason:
             return self._skip(path, choice.reason)
         if choice.format is not None:
             return self._not_text(found, head, read)
         with self.builder.document(printable(path), "text") as document:
-            for size in text.decode(head, read, document):
+            for size in text.decode(head, read, document, self.options.encoding):
                 self._bytes += size
                 self._show(path)
                 self._check()
@@ -230,15 +286,10 @@ class _Gathering:
     # ── what workers read ──
 
     def _request(self, found: Found) -> Request:
-        rules, root = self.rules, found.root
+        rules = self.rules
+        way = walk.way(found.root) + found.path[len(found.root) :].lstrip("/") if found.root else found.path
         wanted = Wanted(
-            printable(found.path),
-            printable(root),
-            rules.globs,
-            rules.suffixes,
-            rules.unrestricted >= 2,
-            found.only,
-            bypass=found.named,
+            printable(way), rules.globs, rules.suffixes, rules.unrestricted >= 2, found.only, bypass=found.named
         )
         outer = found.path.removesuffix("!/" + found.only) if found.only else found.path
         return Request(found.file or "", outer, wanted, self.options)
@@ -255,6 +306,7 @@ class _Gathering:
     def _extracted(self, found: Found, extracting: Extracting) -> None:
         """Everything a worker says of a file, into the corpus and the account."""
         outer = found.path.removesuffix("!/" + found.only) if found.only else found.path
+        before = (self.builder.documents, len(self.skipped))
         with closing(extracting.frames(lambda: self._waiting(outer))) as told:
             for frame in told:
                 self._check()
@@ -271,7 +323,13 @@ class _Gathering:
                     case frames.Note(inside, words):
                         self._notices.append(f"{printable(outer + inside)}: {words}")
                     case frames.Done(met) if not met:
-                        raise SourceError(f"no file or folder at {printable(found.path)}", hint=f"it is not in {outer}")
+                        raise SourceError(
+                            f"no file or folder at {printable(found.path)}",
+                            why=f"{printable(outer)} holds no such member",
+                            hint=f"rlm read --list {printable(outer)}",
+                        )
+        documents = range(before[0], self.builder.documents)
+        self._came[found.file] = _Came(printable(outer), documents, tuple(self.skipped[before[1] :]))
 
     def _document(self, path: str, kind: str, told: Iterator[Frame]) -> None:
         """One document, up to its end. Raises `_Abandoned` when it has none: nothing of it is left then."""
@@ -308,9 +366,9 @@ class _Gathering:
         if self.stop.is_set():
             raise Stopped
 
-    def _show(self, path: str, final: bool = False) -> None:
+    def _show(self, path: str, at_once: bool = False) -> None:
         now = time.monotonic()
-        if final or now - self._last >= PROGRESS_S:
+        if at_once or now - self._last >= PROGRESS_S:
             self._last = now
             self._progress(Reading(self._files, self._bytes, self._pages, printable(path)))
 
@@ -351,22 +409,6 @@ def _is_file(path: str) -> bool:
 def _sort_of(mode: int) -> str:
     kinds = ((stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"))
     return f"not a regular file ({next((name for test, name in kinds if test(mode)), 'a device')})"
-
-
-def _waiting_reader(stream: BinaryIO | io.FileIO, stop: threading.Event) -> Callable[[int], bytes]:
-    """Read that can be stopped while nothing comes: a pipe may stay open for ever."""
-    try:
-        descriptor = stream.fileno()
-    except (OSError, io.UnsupportedOperation, AttributeError):
-        return stream.read  # a file object in memory never waits
-
-    def read(size: int) -> bytes:
-        while not select.select([descriptor], [], [], PROGRESS_S)[0]:
-            if stop.is_set():
-                raise Stopped
-        return os.read(descriptor, size)
-
-    return read
 
 
 def _missing(source: str) -> SourceError:

@@ -63,10 +63,10 @@ FORMATS = (
     Format("ipynb", "notebook:ipynb", (".ipynb",)),
     Format("zip", "archives:zip_members", (".zip", ".jar", ".whl"), ZIP, holds=True),
     Format("tar", "archives:tar_members", (".tar",), streams=True, holds=True),
-    Format("gz", "archives:gunzip", (".gz", ".tgz"), (b"\x1f\x8b\x08",), streams=True, wraps=True),
-    Format("bz2", "archives:bunzip2", (".bz2", ".tbz", ".tbz2"), BZIP2, streams=True, wraps=True),
-    Format("xz", "archives:unxz", (".xz", ".txz"), (b"\xfd7zXZ\x00",), streams=True, wraps=True),
-    Format("zst", "archives:unzstd", (".zst", ".tzst"), (b"\x28\xb5\x2f\xfd",), streams=True, wraps=True),
+    Format("gz", "packed:gunzip", (".gz", ".tgz"), (b"\x1f\x8b\x08",), streams=True, wraps=True),
+    Format("bz2", "packed:bunzip2", (".bz2", ".tbz", ".tbz2"), BZIP2, streams=True, wraps=True),
+    Format("xz", "packed:unxz", (".xz", ".txz"), (b"\xfd7zXZ\x00",), streams=True, wraps=True),
+    Format("zst", "packed:unzstd", (".zst", ".tzst"), (b"\x28\xb5\x2f\xfd",), streams=True, wraps=True),
 )
 """The table. A reader is added by its row."""
 
@@ -110,10 +110,11 @@ def by_name(name: str) -> Format | None:
     return _BY_SUFFIX.get(suffix) or (_foreign(suffix) if suffix and suffix not in TEXT_SUFFIXES else None)
 
 
-def choose(name: str, head: bytes, file: BinaryIO | None = None) -> Choice:
+def choose(name: str, head: bytes, file: BinaryIO | None = None, encoding: str | None = None) -> Choice:
     """The format of a file with this name and these first bytes (`text.HEAD_BYTES` of them, fewer in a short file).
 
-    `file`: looked into where name and first bytes leave it open; None: it cannot be sought in.
+    `file`: looked into where name and first bytes leave it open; None: it cannot be sought in. `encoding`: what the
+    user says text is in.
     """
     suffix = suffix_of(name)
     named, found = by_name(name), _by_bytes(head)
@@ -129,7 +130,7 @@ def choose(name: str, head: bytes, file: BinaryIO | None = None) -> Choice:
         return Choice(named)
     if named is not None and named.magic:
         return Choice(reason=f"damaged: no {named.kind} file, whatever its name says" if head else "empty")
-    return Choice(reason=text.refused(head))
+    return Choice(reason=text.refused(head, encoding))
 
 
 def _by_bytes(head: bytes) -> Format | None:

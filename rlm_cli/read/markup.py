@@ -83,7 +83,7 @@ def part(archive: zipfile.ZipFile, name: str) -> BinaryIO:
         raise Unreadable(f"damaged: {name[:80]} is missing") from error
     except RuntimeError as error:
         raise Unreadable(ENCRYPTED) from error
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise Unreadable("damaged zip") from error
 
 
