@@ -331,6 +331,11 @@ class TestWeb:
         """A declaration is believed, unless the bytes know better."""
         assert read(web.html, data) == f"{word}\n"
 
+    def test_binary(self) -> None:
+        """What is no text is no page, whatever its name says."""
+        with pytest.raises(Unreadable, match="binary"):
+            read(web.html, b"\x89PNG\r\n")
+
     @pytest.mark.parametrize("tag", ["<div>", "<b>", "<table><tr><td>", "<ul><li>", "<span class=x>"])
     def test_hostile_nesting(self, tag: str) -> None:
         """A page that nests without end keeps its words."""

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from .charsets import decoded
 from .lines import Lines
-from .pieces import Options, Piece
+from .pieces import Options, Piece, Unreadable
+from .text import HEAD_BYTES, refused
 
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode
@@ -30,7 +31,7 @@ _INLINE = frozenset(
 _DECLARED = re.compile(
     rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w:.-]{2,40})|<\?xml[^>]{0,80}encoding=["']([\w.-]{2,40})""", re.I
 )
-_HEAD_BYTES = 4096
+_DECLARED_WITHIN = 4096
 _BATCH_LINES = 50
 _MOST_OPEN = 10_000
 _TAG = re.compile(r"<(/?)(?!(?:p|li|td|th|tr|dt|dd|option|br|hr|img|input|meta|link|col|wbr|area|a)[\s/>])[a-z]", re.I)
@@ -42,14 +43,17 @@ _NO_SIGHT = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 
 def html(file: BinaryIO, options: Options) -> Iterator[Piece]:
     """The visible text of a page, after its title."""
-    yield from text_of(file.read(), options.encoding)
+    data = file.read()
+    if reason := refused(data[:HEAD_BYTES]):
+        raise Unreadable(reason)
+    yield from text_of(data, options.encoding)
 
 
 def text_of(data: bytes, override: str | None = None, declared: str | None = None) -> Iterator[str]:
     """The visible text of a page. `declared`: the encoding a mail says it has."""
     from selectolax.lexbor import LexborHTMLParser
 
-    meta = _DECLARED.search(data[:_HEAD_BYTES])
+    meta = _DECLARED.search(data[:_DECLARED_WITHIN])
     named = (meta[1] or meta[2]).decode("ascii", "replace") if meta else declared
     text = decoded(data, declared or named, override)
     if _deep(text):
