@@ -273,6 +273,8 @@ class TestSheets:
         for data in (b"", b"PK\x03\x04", zipped(a="b"), xlsx("<row")):
             with pytest.raises(Unreadable, match="damaged workbook"):
                 read(sheets.sheets, data)
+        with pytest.raises(Unreadable, match=ENCRYPTED):
+            read(sheets.sheets, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le"))
 
 
 HTML = b"""<!doctype html><html><head><meta charset=windows-1252><title>T &amp; x</title><style>b{}</style></head><body><a href="/h">Home</a>

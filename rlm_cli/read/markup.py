@@ -66,13 +66,18 @@ def opened(file: BinaryIO) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(file)
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        if locked(file):
+            raise Unreadable(ENCRYPTED) from error
         file.seek(0)
-        if file.read(8) != _OLE:
-            raise Unreadable("damaged zip") from error
-    while chunk := file.read(1 << 20):  # an encrypted document is an old office file with the zip inside
-        if "EncryptedPackage".encode("utf-16-le") in chunk:
-            raise Unreadable(ENCRYPTED)
-    raise Unreadable("unsupported type (old office file)")
+        raise Unreadable("unsupported type (old office file)" if file.read(8) == _OLE else "damaged zip") from error
+
+
+def locked(file: BinaryIO) -> bool:
+    """Whether it is an encrypted office document: an old office file, with the zip inside."""
+    file.seek(0)
+    if file.read(8) != _OLE:
+        return False
+    return any("EncryptedPackage".encode("utf-16-le") in chunk for chunk in iter(lambda: file.read(1 << 20), b""))
 
 
 def part(archive: zipfile.ZipFile, name: str) -> BinaryIO:

@@ -13,6 +13,7 @@ import datetime
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from .markup import locked
 from .pieces import ENCRYPTED, Inside, Options, Piece, Unreadable
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def sheets(file: BinaryIO, options: Options) -> Iterator[Piece]:
     except calamine.PasswordError as error:
         raise Unreadable(ENCRYPTED) from error
     except calamine.CalamineError as error:
+        if locked(file):
+            raise Unreadable(ENCRYPTED) from error
         raise Unreadable(f"damaged workbook: {str(error)[:100]}") from error
     except BaseException as error:
         if type(error).__name__ == "PanicException":  # of Rust: no Exception, and its class has no public name
