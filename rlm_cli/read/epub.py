@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 from urllib.parse import unquote
 
-from .markup import events, opened, part
+from .markup import DAMAGE, events, opened, part
 from .pieces import ENCRYPTED, Options, Piece, Unreadable
 from .web import text_of
 
@@ -25,7 +25,7 @@ def epub(file: BinaryIO, options: Options) -> Iterator[Piece]:
             try:
                 with part(archive, name) as chapter:
                     yield from text_of(chapter.read(), options.encoding)
-            except (Unreadable, zipfile.BadZipFile, EOFError):
+            except (Unreadable, *DAMAGE):
                 yield f"[could not be read: {name}]\n"
 
 

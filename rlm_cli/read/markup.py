@@ -10,6 +10,7 @@ declares entities be refused. External entities are never fetched: nobody handle
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 from xml.parsers import expat
@@ -19,6 +20,8 @@ from .pieces import ENCRYPTED, Unreadable
 Event = tuple[str, str, Mapping[str, str]]
 """`("<", name, attributes)`, `(">", name, {})` or `("", text, {})`."""
 
+DAMAGE = (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError)
+"""What comes of reading a member that is damaged."""
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _NONE: dict[str, str] = {}
 
@@ -49,7 +52,10 @@ def events(file: BinaryIO, only: frozenset[str] | None = None) -> Iterator[Event
     parser.CharacterDataHandler = lambda text: found.append(("", text, _NONE))
     parser.EntityDeclHandler = refuse
     while True:
-        chunk = file.read(1 << 16)
+        try:
+            chunk = file.read(1 << 16)
+        except DAMAGE as error:
+            raise Unreadable("damaged zip") from error
         try:
             parser.Parse(chunk, not chunk)
         except expat.ExpatError as error:

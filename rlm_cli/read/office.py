@@ -117,7 +117,7 @@ def _aside(
     """A part beside the main one. A damaged one costs itself only, and says so."""
     try:
         yield from _told(part(archive, name), _relations(archive, name), label, authors)
-    except (Unreadable, zipfile.BadZipFile, EOFError):
+    except Unreadable:
         yield f"[could not be read: {name}]\n"
 
 

@@ -80,7 +80,7 @@ def _aside(now: _Telling, archive: zipfile.ZipFile, name: str, only: str = "") -
     now.only = only
     try:
         yield from _tell(now, part(archive, name))
-    except (Unreadable, zipfile.BadZipFile, EOFError):
+    except Unreadable:
         yield f"[could not be read: {name}]\n"
 
 
