@@ -300,12 +300,12 @@ def test_skipped_files_are_named(rlm: Rlm) -> None:
     (docs / ".gitignore").write_text("*.log\n", encoding="utf-8")
     (docs / "x.log").write_text("x\n", encoding="utf-8")
     for n in range(7):
-        (docs / f"{n}.docx").write_bytes(b"PK\3\4")
+        (docs / f"{n}.doc").write_bytes(b"PK\3\4")
     plain = rlm("ask", "-m", "offline/extractive", "What is the answer?", "docs").err
-    assert "rlm: skipped docs/0.docx: unsupported type (docx)" in plain
+    assert "rlm: skipped docs/0.doc: unsupported type (doc)" in plain
     assert "rlm: and 2 more skipped" in plain
     whole = rlm("ask", "-v", "-m", "offline/extractive", "What is the answer?", "docs").err
-    assert "docs/6.docx" in whole
+    assert "docs/6.doc" in whole
     assert "docs/a.txt  text · utf-8" in whole
     assert "rlm: excluded 1 by docs/.gitignore" in whole
 
