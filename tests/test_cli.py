@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import termios
@@ -253,6 +254,11 @@ def test_local_refuses_what_is_elsewhere(rlm: Rlm) -> None:
     assert rlm(*OFFLINE, "--local", "What is the answer?", "d.txt").code == 0
 
 
+def waiting_in(pipe: int) -> int:
+    """Bytes that nobody has read yet."""
+    return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_documents_are_read(rlm: Rlm, number: signal.Signals) -> None:
     """A pipe that never ends, then Ctrl-C: the code of the signal, one line, no traceback."""
@@ -263,8 +269,9 @@ def test_a_signal_while_documents_are_read(rlm: Rlm, number: signal.Signals) -> 
             env=rlm.environ(), cwd=rlm.home,
         ) as running:  # fmt: skip
             os.write(sink, b"a line\n")
-            while fcntl.ioctl(source, termios.FIONREAD, bytes(4)) != bytes(4):
-                time.sleep(0.05)  # until it has been read: what takes signals stands by then
+            until = time.monotonic() + 60
+            while waiting_in(source) and time.monotonic() < until:
+                time.sleep(0.02)
             running.send_signal(number)
             out, err = running.communicate(timeout=20)
     finally:

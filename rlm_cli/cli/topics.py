@@ -153,7 +153,7 @@ LISTED: Rows = (
     ("default", "What answers a question that names no model: name, sub, origin, fallback (no language model)."),
     ("models[]", "name, origin (default, configuration, named, offline), provider, endpoint, key {present, origin, "
                  "needed}, window, max_output, price {input, cached, cache_write, output} in USD per million tokens, "
-                 "tools, schema, reasoning, loopback, usable, problem {message, why, hint}."),
+                 "tools, schema, reasoning, loopback, transport, usable, problem {message, why, hint}."),
     ("without_key[]", "Providers that lack a key only: provider, variables, root, sub."),
     ("servers[]", "Those that answer: kind, address, wants_key, models[] {name, window, line to copy}."),
     ("check", "With --check: name, endpoint, ok, seconds, usage, cost_usd, error {code, message, hint}."),
