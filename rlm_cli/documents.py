@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from . import read
 from .builder import CorpusBuilder, Unwritable
@@ -54,6 +54,26 @@ class Documents:
             skipped=tuple(asdict(skipped) for skipped in self.manifest.skipped),
             lines=self.corpus.lines,
             pages=sum(document.pages for document in self.corpus.documents),
+            read=self.listing,
+        )
+
+    @property
+    def listing(self) -> tuple[dict[str, Any], ...]:
+        """Every document as in `rlm.manifest/1`: `pages` is null where there are none; `bytes` and `sha256` are of the
+        source."""
+        return tuple(
+            {
+                "path": document.path,
+                "kind": document.kind,
+                "encoding": document.encoding,
+                "bytes": document.bytes,
+                "chars": document.chars,
+                "lines": document.lines,
+                "pages": document.pages or None,
+                "replaced": document.replaced,
+                "sha256": document.sha256,
+            }
+            for document in self.corpus.documents
         )
 
 

@@ -21,7 +21,7 @@ from . import __version__, contexts, evidence, kept, models, prepare, prompts, t
 from .deadline import Deadline, now
 from .documents import Documents
 from .errors import InvalidAnswer, LimitReached, RlmError, internal
-from .events import CitationChecked, DocumentsRead, NoticeGiven, RunFinished, RunStarted
+from .events import CitationChecked, NoticeGiven, RunFinished, RunStarted
 from .forecast import Forecast, forecast
 from .ledger import StopReason
 from .models.replies import Replies
@@ -238,7 +238,6 @@ class Question:
             )
         )
         self.stream.emit(self.documents.loaded())
-        self.stream.emit(DocumentsRead(self.documents.corpus.documents))
         for notice in self._notices(lost):
             self.stream.emit(notice)
 

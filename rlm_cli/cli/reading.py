@@ -162,23 +162,10 @@ def _manifest(found: Documents, settings: Settings) -> Iterator[bytes]:
 
 
 def manifest(found: Documents) -> dict[str, Any]:
-    """The object of `--list --json`. `pages` is null where there are none; `bytes` and `sha256` are of the source."""
+    """The object of `--list --json`."""
     return {
         "schema": SCHEMA,
-        "read": [
-            {
-                "path": document.path,
-                "kind": document.kind,
-                "encoding": document.encoding,
-                "bytes": document.bytes,
-                "chars": document.chars,
-                "lines": document.lines,
-                "pages": document.pages or None,
-                "replaced": document.replaced,
-                "sha256": document.sha256,
-            }
-            for document in found.corpus.documents
-        ],
+        "read": list(found.listing),
         "skipped": [{"path": skipped.path, "reason": skipped.reason} for skipped in found.manifest.skipped],
         "excluded": found.manifest.excluded,
     }

@@ -4,15 +4,14 @@ documents, what the model thought, the code and what it printed."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from ..corpus import Document
 from ..events import (
     CodeFinished,
     CodeStarted,
     CompletionFinished,
     CorpusLoaded,
-    DocumentsRead,
     LimitHit,
     NoticeGiven,
     RunStarted,
@@ -99,14 +98,14 @@ def samples_line(compared: SamplesCompared) -> str:
     )
 
 
-def listed(document: Document) -> str:
+def listed(document: Mapping[str, Any]) -> str:
     """One document of the manifest on one line."""
-    facts = [document.kind, document.encoding, f"{document.chars:,} chars", plural(document.lines, "line")]
-    if document.pages:
-        facts.append(plural(document.pages, "page"))
-    if document.replaced:
-        facts.append(f"{document.replaced:,} characters replaced")
-    return f"{one_line(document.path)}  {' · '.join(fact for fact in facts if fact)}"
+    facts = [document["kind"], document["encoding"], f"{document['chars']:,} chars", plural(document["lines"], "line")]
+    if document["pages"]:
+        facts.append(plural(document["pages"], "page"))
+    if document["replaced"]:
+        facts.append(f"{document['replaced']:,} characters replaced")
+    return f"{one_line(document['path'])}  {' · '.join(fact for fact in facts if fact)}"
 
 
 def verbose_lines(stamped: Stamped, color: bool) -> list[str]:
@@ -116,7 +115,7 @@ def verbose_lines(stamped: Stamped, color: bool) -> list[str]:
     match stamped.event:
         case RunStarted(transports=transports) if transports:
             return [f"{one_line(name)} is asked by {way}" for name, way in transports.items()]
-        case DocumentsRead(documents):
+        case CorpusLoaded(read=documents):
             return [listed(document) for document in documents]
         case CompletionFinished(reasoning=thoughts, purpose=purpose) if thoughts.strip() and purpose != "sub":
             return _block(f"{address} reasoning", thoughts, DIM if color else "")
