@@ -1,0 +1,117 @@
+"""What comes from elsewhere, a few at a time and ahead of its turn: each in a thread of its own with one deadline.
+
+A thread because what it waits in cannot all be interrupted (a resolver, a driver of fsspec). So nobody waits for the
+thread: its future has a result at the deadline and when the run is stopped, whatever the thread is still doing; its
+socket is shut down, and it ends as soon as it notices. The threads are daemons: an exit does not wait for them either.
+
+Rejected: an event loop. Its resolver is a pool of threads too, and one that the interpreter waits for at its exit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import IO, Any, Generic, TypeVar
+
+from .connect import Cut
+from .pieces import Unreadable
+
+AHEAD = 4
+"""At once; more of them would be unkind to a server, and bounded memory wants a bound."""
+LIMIT_BYTES = 512 << 20
+DEADLINE_S = 300.0
+STOPPED = "reading was stopped"
+CHUNK = 1 << 18
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """For one file from elsewhere: its bytes as they are read, and the seconds until it is there."""
+
+    bytes: int = LIMIT_BYTES
+    seconds: float = DEADLINE_S
+
+    @property
+    def too_large(self) -> Unreadable:
+        size = f"{self.bytes >> 20} MB" if self.bytes >= 1 << 20 else f"{self.bytes:,} bytes"
+        return Unreadable(f"more than {size} (fetch_limit)")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A file that is here now, unnamed, at its beginning; who reads it closes it.
+
+    `kind`: a suffix such as `.pdf` by what the server says, where its name does not tell; `sure`: whatever its name
+    tells. `encoding`: what the server says, where that holds; None: find out.
+    """
+
+    file: IO[bytes]
+    bytes: int
+    kind: str = ""
+    sure: bool = False
+    encoding: str | None = None
+
+
+class Incoming:
+    """Use with `with`: whatever is under way at the end is cut off."""
+
+    def __init__(self, bounds: Bounds | None = None) -> None:
+        self.bounds = bounds or Bounds()
+        self.ahead = AHEAD
+        self._open: set[_Job[Any]] = set()
+
+    def __enter__(self) -> Incoming:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for job in list(self._open):
+            job.end(STOPPED)
+
+    def submit(self, work: Callable[[Cut], T]) -> Future[T]:
+        """Do it in a thread. The future fails with what `work` raises, and `Unreadable` at the deadline."""
+        future: Future[T] = Future()
+        job = _Job(future, self.bounds.seconds)
+        self._open.add(job)
+        future.add_done_callback(lambda _: self._open.discard(job))
+        job.start(work)
+        return future
+
+
+class _Job(Generic[T]):
+    def __init__(self, future: Future[T], deadline_s: float) -> None:
+        self._future = future
+        self._cut = Cut()
+        self._timer = threading.Timer(deadline_s, self.end, [f"took longer than {deadline_s:.0f} s"])
+        self._timer.daemon = True
+
+    def start(self, work: Callable[[Cut], T]) -> None:
+        self._timer.start()
+        threading.Thread(target=self._run, args=[work], name="incoming", daemon=True).start()
+
+    def end(self, reason: str) -> None:
+        self._cut.end(reason)
+        with suppress(InvalidStateError):
+            self._future.set_exception(Unreadable(reason))
+
+    def _run(self, work: Callable[[Cut], T]) -> None:
+        try:
+            result = work(self._cut)
+        except BaseException as error:
+            with suppress(InvalidStateError):
+                self._future.set_exception(error)
+        else:
+            try:
+                self._future.set_result(result)
+            except InvalidStateError:  # nobody wants it any more
+                if isinstance(result, Fetched):
+                    result.file.close()
+        finally:
+            self._timer.cancel()
