@@ -24,6 +24,8 @@ _REFUSED = frozenset(
     " jupyter asynclocal asyncwrapper async_wrapper root dvc".split()
 )
 """This machine's files by another name, file systems over another address, and one that sends passwords in the open."""
+_NO_SECRET = frozenset("github az abfs abfss adl".split())
+"""Whose `…@` names a repository or a container."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
 _SECRET = re.compile(r"key|token|secret|auth|sig|passw|pwd|cred|session", re.IGNORECASE)
 _SAFE = "/%:;=&?~+!$,'@()*[]|^{}"
@@ -60,7 +62,9 @@ def shown(source: str) -> str:
         return source
     kind, _, rest = source.partition("://")
     end = min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
-    place, path = rest[:end].rpartition("@")[2], rest[end:]
+    place, path = rest[:end], rest[end:]
+    if kind.lower() not in _NO_SECRET:
+        place = place.rpartition("@")[2]
     if kind.lower() in WEB:
         path = path.partition("#")[0]
     path, question, query = path.partition("?")
