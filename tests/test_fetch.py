@@ -1,4 +1,4 @@
-"""URLs are fetched within bounds, lead nowhere they must not, and show no secret."""
+"""URLs are fetched within allowance, lead nowhere they must not, and show no secret."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rlm_cli.errors import UsageError
 from rlm_cli.read import addresses, connect
 from rlm_cli.read.connect import Cut
 from rlm_cli.read.fetch import fetch
-from rlm_cli.read.incoming import STOPPED, Bounds, Fetched, Incoming
+from rlm_cli.read.incoming import STOPPED, Allowance, Fetched, Incoming
 from rlm_cli.read.pieces import Unreadable
 
 TEXT = "Grüße\n".encode() * 100
@@ -37,7 +37,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def got(url: str, limit: int = 1 << 20) -> Fetched:
-    return fetch(url, Bounds(limit), Cut())
+    return fetch(url, Allowance(limit), Cut())
 
 
 def body(url: str, limit: int = 1 << 20) -> bytes:
@@ -200,8 +200,8 @@ def test_the_server_says_what_it_is(served: Served, path: str, kind: str, sure: 
 @pytest.mark.parametrize("path", ["/drip", "/drip-head"])
 def test_a_dripping_server_does_not_outlast_the_deadline(served: Served, path: str) -> None:
     """A byte now and then is no progress."""
-    with Incoming(Bounds(seconds=0.2)) as incoming:
-        future = incoming.submit(lambda cut: fetch(served.url(path), incoming.bounds, cut))
+    with Incoming(Allowance(seconds=0.2)) as incoming:
+        future = incoming.submit(lambda cut: fetch(served.url(path), incoming.allowance, cut))
         with pytest.raises(Unreadable, match="took longer than 0 s"):
             future.result()
 
@@ -209,7 +209,7 @@ def test_a_dripping_server_does_not_outlast_the_deadline(served: Served, path: s
 def test_what_is_under_way_ends_at_once(served: Served) -> None:
     """Leaving the block cuts off every fetch."""
     with Incoming() as incoming:
-        futures = [incoming.submit(lambda cut: fetch(served.url("/drip"), incoming.bounds, cut)) for _ in range(3)]
+        futures = [incoming.submit(lambda cut: fetch(served.url("/drip"), incoming.allowance, cut)) for _ in range(3)]
         assert not wait(futures, timeout=0.1).done
     assert {str(future.exception()) for future in futures} == {STOPPED}
 

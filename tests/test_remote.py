@@ -12,7 +12,7 @@ from served import Page, Raw, Served
 
 from rlm_cli.errors import ConfigError, UsageError
 from rlm_cli.read.connect import Cut
-from rlm_cli.read.incoming import Bounds
+from rlm_cli.read.incoming import Allowance
 from rlm_cli.read.pieces import Unreadable
 from rlm_cli.read.remote import Listing, Store
 
@@ -64,10 +64,10 @@ def test_a_file_is_copied(bucket: str) -> None:
     store = Store(f"{bucket}/a.txt")
     found = store.listing(False, Cut())
     assert found.named
-    with store.copy(found.files[0], Bounds(), Cut()).file as file:
+    with store.copy(found.files[0], Allowance(), Cut()).file as file:
         assert file.read() == b"a.txt"
     with pytest.raises(Unreadable, match=r"more than 3 bytes \(fetch_limit\)"):
-        store.copy(found.files[0], Bounds(3), Cut())
+        store.copy(found.files[0], Allowance(3), Cut())
 
 
 def test_what_is_not_there_is_said(bucket: str) -> None:
@@ -78,7 +78,7 @@ def test_what_is_not_there_is_said(bucket: str) -> None:
     found = store.listing(False, Cut()).files[0]
     fsspec.filesystem("memory").rm("/bucket/a.txt")
     with pytest.raises(Unreadable, match=r"^not found$"):
-        store.copy(found, Bounds(), Cut())
+        store.copy(found, Allowance(), Cut())
 
 
 def test_an_end_is_noticed(bucket: str) -> None:
@@ -88,7 +88,7 @@ def test_an_end_is_noticed(bucket: str) -> None:
     (found,) = store.listing(False, cut).files
     cut.end("enough")
     with pytest.raises(Unreadable, match=r"^enough$"):
-        store.copy(found, Bounds(), cut)
+        store.copy(found, Allowance(), cut)
     with pytest.raises(Unreadable, match=r"^enough$"):
         Store(bucket).listing(False, cut)
 
@@ -164,7 +164,7 @@ def test_a_store_over_the_network(hdfs: Served) -> None:
     store = Store(source)
     found = store.listing(False, Cut())
     assert paths(found) == [f"{source}/a.txt", f"{source}/sub/b.txt"]
-    with store.copy(found.files[1], Bounds(), Cut()).file as file:
+    with store.copy(found.files[1], Allowance(), Cut()).file as file:
         assert file.read() == b"text of b"
 
 

@@ -16,7 +16,6 @@ import http.client
 import re
 import socket
 import ssl
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
@@ -26,7 +25,7 @@ from typing import IO
 from .. import __version__
 from .addresses import Address, parse
 from .connect import Cut, Line, basic, connect, proxy_for, proxy_headers
-from .incoming import CHUNK, Bounds, Fetched
+from .incoming import CHUNK, Allowance, Fetched, new_file
 from .pieces import Unreadable
 
 MOST_REDIRECTS = 10
@@ -64,10 +63,10 @@ _PACKED = re.compile(r"\.t?gz$", re.IGNORECASE)
 _MARKUP = re.compile(rb"\s*(\xef\xbb\xbf)?\s*<")
 
 
-def fetch(url: str, bounds: Bounds, cut: Cut) -> Fetched:
+def fetch(url: str, allowance: Allowance, cut: Cut) -> Fetched:
     """The file at a URL. `cut` ends it at once, from another thread. Raises `Unreadable`."""
     try:
-        return _fetch(parse(url), bounds, cut)
+        return _fetch(parse(url), allowance, cut)
     except Unreadable:
         cut.check()
         raise
@@ -76,7 +75,7 @@ def fetch(url: str, bounds: Bounds, cut: Cut) -> Fetched:
         raise Unreadable(_words(error)) from error
 
 
-def _fetch(address: Address, bounds: Bounds, cut: Cut) -> Fetched:
+def _fetch(address: Address, allowance: Allowance, cut: Cut) -> Fetched:
     named, from_public = address, False
     for _ in range(MOST_REDIRECTS + 1):
         line = connect(address, cut, from_public=from_public)
@@ -91,7 +90,7 @@ def _fetch(address: Address, bounds: Bounds, cut: Cut) -> Fetched:
                 continue
             if response.status != 200:
                 raise Unreadable(_status(response.status))
-            return _received(response, (named, address), bounds, cut)
+            return _received(response, (named, address), allowance, cut)
     raise Unreadable(f"more than {MOST_REDIRECTS} redirects")
 
 
@@ -117,17 +116,17 @@ def _ask(line: Line, address: Address) -> http.client.HTTPResponse:
 
 
 def _received(
-    response: http.client.HTTPResponse, addresses: tuple[Address, Address], bounds: Bounds, cut: Cut
+    response: http.client.HTTPResponse, addresses: tuple[Address, Address], allowance: Allowance, cut: Cut
 ) -> Fetched:
     """The body in a file. `addresses`: the one that was named and the one it came from."""
     says = response.headers.get_content_type()
     kind = KINDS.get(says, "") or _suffix(response, addresses)
     charset = _charset(response)
-    if (response.length or 0) > bounds.bytes:
-        raise bounds.too_large
-    file = tempfile.TemporaryFile(prefix="rlm-")  # noqa: SIM115  # who reads it closes it
+    if (response.length or 0) > allowance.bytes:
+        raise allowance.too_large
+    file = new_file()
     try:
-        size, head, is_utf8 = _save(_decoded(response, addresses[0], bounds, cut), file, charset is not None)
+        size, head, is_utf8 = _save(_decoded(response, addresses[0], allowance, cut), file, charset is not None)
         file.seek(0)
     except BaseException:
         file.close()
@@ -157,7 +156,7 @@ def _save(chunks: Iterator[bytes], file: IO[bytes], watch: bool) -> tuple[int, b
     return size, head, is_utf8
 
 
-def _decoded(response: http.client.HTTPResponse, named: Address, bounds: Bounds, cut: Cut) -> Iterator[bytes]:
+def _decoded(response: http.client.HTTPResponse, named: Address, allowance: Allowance, cut: Cut) -> Iterator[bytes]:
     coding = response.headers.get("Content-Encoding", "identity").strip().lower()
     raw = _raw(response, cut)
     if coding in ("gzip", "x-gzip") and _PACKED.search(named.path):
@@ -171,8 +170,8 @@ def _decoded(response: http.client.HTTPResponse, named: Address, bounds: Bounds,
     size = 0
     for chunk in chunks:
         size += len(chunk)
-        if size > bounds.bytes:
-            raise bounds.too_large
+        if size > allowance.bytes:
+            raise allowance.too_large
         yield chunk
 
 

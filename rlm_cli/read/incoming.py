@@ -9,7 +9,11 @@ Rejected: an event loop. Its resolver is a pool of threads too, and one that the
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -24,6 +28,7 @@ AHEAD = 4
 """At once; more of them would be unkind to a server, and bounded memory wants a bound."""
 LIMIT_BYTES = 512 << 20
 DEADLINE_S = 300.0
+_LINUX = sys.platform == "linux"
 STOPPED = "reading was stopped"
 CHUNK = 1 << 18
 
@@ -31,11 +36,18 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
-    """For one file from elsewhere: its bytes as they are read, and the seconds until it is there."""
+class Allowance:
+    """For one file from elsewhere: its bytes as they are read, and the seconds until it is there. `until`: when all of
+    them must be there, on the clock of `time.monotonic`."""
 
     bytes: int = LIMIT_BYTES
     seconds: float = DEADLINE_S
+    until: float | None = None
+
+    @property
+    def left(self) -> float:
+        """Seconds for one that is begun now."""
+        return self.seconds if self.until is None else max(0.0, min(self.seconds, self.until - time.monotonic()))
 
     @property
     def too_large(self) -> Unreadable:
@@ -57,12 +69,23 @@ class Fetched:
     sure: bool = False
     encoding: str | None = None
 
+    @property
+    def place(self) -> str:
+        """Where another process of this user opens it, while it is open here."""
+        return f"/proc/{os.getpid()}/fd/{self.file.fileno()}" if _LINUX else str(self.file.name)
+
+
+def new_file() -> IO[bytes]:
+    """For what is fetched: without a name where the system allows others to open such a file all the same."""
+    make: Callable[..., IO[bytes]] = tempfile.TemporaryFile if _LINUX else tempfile.NamedTemporaryFile
+    return make(prefix="rlm-")
+
 
 class Incoming:
     """Use with `with`: whatever is under way at the end is cut off."""
 
-    def __init__(self, bounds: Bounds | None = None) -> None:
-        self.bounds = bounds or Bounds()
+    def __init__(self, allowance: Allowance | None = None) -> None:
+        self.allowance = allowance or Allowance()
         self.ahead = AHEAD
         self._open: set[_Job[Any]] = set()
 
@@ -78,7 +101,7 @@ class Incoming:
     def submit(self, work: Callable[[Cut], T]) -> Future[T]:
         """Do it in a thread. The future fails with what `work` raises, and `Unreadable` at the deadline."""
         future: Future[T] = Future()
-        job = _Job(future, self.bounds.seconds)
+        job = _Job(future, self.allowance.left)
         self._open.add(job)
         future.add_done_callback(lambda _: self._open.discard(job))
         job.start(work)

@@ -14,7 +14,6 @@ nobody can interrupt them, so all of it runs in the threads of `incoming.py`.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from urllib.parse import unquote, urlsplit
 from ..errors import ConfigError, RlmError, UsageError
 from .addresses import STORES, scheme, shown
 from .connect import Cut
-from .incoming import CHUNK, Bounds, Fetched
+from .incoming import CHUNK, Allowance, Fetched, new_file
 from .pieces import Unreadable
 
 INSTALL = "pip install 'rlm-cli[remote]'"
@@ -107,19 +106,19 @@ class Store:
             cut.check()
             raise Unreadable(self._words(error)) from None
 
-    def copy(self, one: Object, bounds: Bounds, cut: Cut) -> Fetched:
+    def copy(self, one: Object, allowance: Allowance, cut: Cut) -> Fetched:
         """The file, here. Raises `Unreadable`."""
-        if one.bytes is not None and one.bytes > bounds.bytes:
-            raise bounds.too_large
-        file = tempfile.TemporaryFile(prefix="rlm-")  # noqa: SIM115  # who reads it closes it
+        if one.bytes is not None and one.bytes > allowance.bytes:
+            raise allowance.too_large
+        file = new_file()
         try:
             size = 0
             with self._files.open(one.key, "rb") as source:
                 while chunk := source.read(CHUNK):
                     cut.check()
                     size += len(chunk)
-                    if size > bounds.bytes:
-                        raise bounds.too_large
+                    if size > allowance.bytes:
+                        raise allowance.too_large
                     file.write(chunk)
             file.flush()
             file.seek(0)
