@@ -121,7 +121,7 @@ class CorpusBuilder:
     def document(self, path: str, kind: str, encoding: str = "utf-8") -> Iterator[DocumentWriter]:
         """Open a document for writing. An exception inside takes the document out again and propagates."""
         mark = _Mark(self._size, self._chars, self._lines, self._width, len(self._pages))
-        label = _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), path)
+        label = printable(path)
         try:
             self._append(header_line(label, "0" * NONCE_CHARS))
             start, start_byte, first_line = self._chars, self._size, self._lines
@@ -240,6 +240,11 @@ class CorpusBuilder:
             start += len(data)
         digest.update(memoryview(self._buffer)[start - self._flushed :])
         return digest.hexdigest()
+
+
+def printable(path: str) -> str:
+    """A path as it can be shown: control characters, and what is no character, as backslash escapes."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), path)
 
 
 def header_line(path: str, nonce: str) -> str:

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,11 +21,8 @@ from rlm_cli.corpus import Corpus
 from rlm_cli.errors import SourceError, UsageError
 from rlm_cli.events import Reading
 from rlm_cli.read import Manifest, Rules, Stopped, gather, read_list
-from rlm_cli.read.workers import Extractors
 
 Tree = Callable[..., None]
-LONG_PDF = pdf(["\n".join(["word word"] * 2_000_000)])
-"""One page that takes PDFium some ten seconds."""
 
 
 @pytest.fixture
@@ -337,7 +333,7 @@ class TestText:
         assert [document.path for document in corpus.documents] == ["./e.log"]
         assert [(s.path, s.reason) for s in manifest.skipped] == [
             ("./a.bin", "binary"), ("./b", "binary"), ("./c.docx", "unsupported type (docx)"),
-            ("./d", "unsupported type (zip)"), ("./f.png", "binary"),
+            ("./d", "damaged zip"), ("./f.png", "binary"),
         ]  # fmt: skip
 
     def test_the_manifest(self, tree: Tree) -> None:
@@ -394,16 +390,6 @@ class TestPdf:
         assert [t for t, _, _ in texts("scan")] == ["words\n"]
         assert [t for t, _, _ in texts("-", stdin=io.BytesIO(pdf(["words"])))] == ["words\n"]
 
-    def test_a_file_that_takes_too_long_costs_itself_only(self, tree: Tree) -> None:
-        """The next file is read by a fresh worker."""
-        tree()
-        Path("long.pdf").write_bytes(LONG_PDF)
-        Path("good.pdf").write_bytes(pdf(["good"]))
-        with Extractors(most=1, deadline_s=4.0) as extractors:
-            late, good = extractors.submit("long.pdf"), extractors.submit("good.pdf")
-            assert late.result(timeout=30).problem == "took longer than 4 s"
-            assert list(good.result(timeout=30).pages()) == ["good"]
-
     def test_a_module_beside_the_documents_does_not_run(self, tree: Tree) -> None:
         """`struct.py` in a folder of PDFs is a document and no code."""
         tree()
@@ -425,17 +411,6 @@ class TestPdf:
         assert (corpus.documents[0].pages, corpus.documents[0].replaced) == (3, 1)
         assert "three" in corpus.text()
         assert manifest.notices == ("a.pdf: damaged and left out, page 2",)
-
-    def test_extracting_ends_at_once(self, tree: Tree) -> None:
-        """Ctrl-C does not wait for a file."""
-        tree()
-        Path("long.pdf").write_bytes(LONG_PDF)
-        with Extractors(most=1) as extractors:
-            waiting = extractors.submit("long.pdf")
-            time.sleep(0.3)
-            began = time.monotonic()
-        assert waiting.result(timeout=0).problem == "reading was stopped"
-        assert time.monotonic() - began < 2
 
 
 class TestStdin:

@@ -1,11 +1,10 @@
 """From what the user named to one corpus: which files, which reader, and an account of every path.
 
 `gather` is synchronous and meant for a thread: it looks at `stop` between files and chunks. Documents reach the corpus
-in the order of their paths, whatever the file system says and however many workers extract at once: PDFs are extracted
-ahead of their turn (`_Ahead`), a bounded number at a time.
+in the order of their paths, whatever the file system says and however many workers extract at once: what is no text
+(`formats.py`, the table of readers) is read in workers ahead of its turn, a bounded number of files at a time.
 
-Which reader stands for a name is the table `READERS`; what is known by name and cannot be read yet is in
-`UNSUPPORTED`, so that it is skipped with its type and not read as garbage.
+A member of an archive is a path like any other: `a.zip!/dir/b.pdf` in citations, globs and as a source.
 """
 
 from __future__ import annotations
@@ -19,29 +18,27 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from ..builder import CorpusBuilder, Unwritable
+from .. import builder
+from ..builder import CorpusBuilder
 from ..errors import SourceError, UsageError
 from ..events import Reading
-from . import text, walk
+from . import formats, frames, text, walk
+from .extract import Request
+from .frames import Frame
+from .members import Wanted
+from .pieces import Options
 from .walk import Found, Rules
-from .workers import Extracted, Extractors
+from .workers import Extracting, Extractors
 
 __all__ = ["Manifest", "Rules", "Skipped", "gather", "read_list"]
 
 STDIN = "-"
 PROGRESS_S = 0.1
-READERS = {".pdf": "pdf"}
-"""Suffix → kind of reader; a suffix that is not here is text, unless its bytes say otherwise."""
-UNSUPPORTED = frozenset(
-    ".docx .doc .pptx .ppt .xlsx .xls .xlsb .ods .odt .odp .epub .msg .zip .tar .gz .tgz .bz2 .xz .zst .7z .rar .jar"
-    " .whl .parquet .sqlite .db".split()
-)
-"""Skipped with their type. Mail and RTF, which are not here, are text that can be read as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +66,7 @@ def gather(
     stdin: BinaryIO | None,
     progress: Callable[[Reading], None],
     stop: threading.Event,
+    options: Options | None = None,
 ) -> Manifest:
     """Read every source into `builder`.
 
@@ -77,7 +75,7 @@ def gather(
     """
     walk.check(rules)
     with Extractors() as extractors:
-        return _Gathering(rules, builder, stdin, progress, stop, extractors).read(sources)
+        return _Gathering(rules, builder, stdin, progress, stop, extractors, options or Options()).read(sources)
 
 
 def read_list(path: str, stdin: BinaryIO) -> list[str]:
@@ -94,6 +92,14 @@ class Stopped(Exception):
     """The run was interrupted while documents were read."""
 
 
+class _Abandoned(Exception):
+    """A document that was begun and cannot be read to its end."""
+
+    def __init__(self, skip: frames.Skip) -> None:
+        super().__init__(skip.reason)
+        self.skip = skip
+
+
 class _Gathering:
     def __init__(
         self,
@@ -103,12 +109,14 @@ class _Gathering:
         progress: Callable[[Reading], None],
         stop: threading.Event,
         extractors: Extractors,
+        options: Options,
     ) -> None:
         self.rules = rules
         self.builder = builder
         self.stdin = stdin
         self.stop = stop
         self.extractors = extractors
+        self.options = options
         self.account = walk.Account()
         self.skipped: list[Skipped] = []
         self._notices: list[str] = []
@@ -125,7 +133,7 @@ class _Gathering:
             elif found.path == STDIN and found.file is None:
                 self._stdin()
             elif extracting is not None:
-                self._add_extracted(found, extracting)
+                self._extracted(found, extracting)
             else:
                 self._file(found)
         self._show("", final=True)
@@ -140,7 +148,7 @@ class _Gathering:
         """Every file of every source, each once."""
         for source in sources:
             for found in self._expand(source):
-                place = found.path if found.file is None else os.path.abspath(found.file)  # noqa: PTH100
+                place = found.path if found.file is None else os.path.abspath(found.file) + found.only  # noqa: PTH100
                 if place not in seen:
                     seen.add(place)
                     yield found
@@ -152,22 +160,25 @@ class _Gathering:
             yield from walk.folder(source, self.rules, self.account)
         elif (there := _is_there(source)) is not False:
             yield Found(source, source, named=True, problem="" if there else "unreadable (Permission denied)")
+        elif member := _member(source):
+            file, only = member
+            yield Found(source, file, named=True, only=only)
         elif glob.has_magic(source) and (matches := sorted(glob.glob(source, recursive=True))):  # noqa: PTH207
             for match in matches:
                 yield from self._expand(match)
         else:
             raise _missing(source)
 
-    def _ahead(self, found: Iterator[Found]) -> Iterator[tuple[Found, Future[Extracted] | None]]:
-        """The same in the same order, with the next PDFs already being extracted."""
-        queue: deque[tuple[Found, Future[Extracted] | None]] = deque()
+    def _ahead(self, found: Iterator[Found]) -> Iterator[tuple[Found, Extracting | None]]:
+        """The same in the same order, with the next files that are no text already being extracted."""
+        queue: deque[tuple[Found, Extracting | None]] = deque()
         flying = 0
         for one in found:
-            future = None
-            if one.file is not None and not one.problem and _kind(one.path) == "pdf" and _is_file(one.file):
-                future = self.extractors.submit(one.file)
+            extracting = None
+            if one.file and not one.problem and (one.only or formats.by_name(one.path)) and _is_file(one.file):
+                extracting = self.extractors.submit(self._request(one))
                 flying += 1
-            queue.append((one, future))
+            queue.append((one, extracting))
             while queue and (flying >= self.extractors.ahead or queue[0][1] is None):
                 if queue[0][1] is not None:
                     flying -= 1
@@ -182,13 +193,13 @@ class _Gathering:
             mode = os.stat(found.file).st_mode  # noqa: PTH116
             if stat.S_ISFIFO(mode) and found.named:  # <(command), /dev/stdin
                 with open(os.open(found.file, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:  # noqa: PTH123
-                    return self._stream(found.path, _waiting_reader(pipe, self.stop))
+                    return self._stream(found, _waiting_reader(pipe, self.stop))
             if not stat.S_ISREG(mode):
                 return self._skip(found.path, _sort_of(mode))
-            if suffix in UNSUPPORTED:
+            if suffix in formats.UNSUPPORTED:
                 return self._skip(found.path, f"unsupported type ({suffix[1:]})")
             with open(found.file, "rb", buffering=0) as file:  # noqa: PTH123
-                self._stream(found.path, file.read)
+                self._stream(found, file.read)
         except OSError as error:
             self._skip(found.path, f"unreadable ({error.strerror})")
 
@@ -196,18 +207,18 @@ class _Gathering:
         if self.stdin is None:
             return self._skip(STDIN, "there is no stdin")
         try:
-            self._stream(STDIN, _waiting_reader(self.stdin, self.stop))
+            self._stream(Found(STDIN, None, named=True), _waiting_reader(self.stdin, self.stop))
         except OSError as error:
             self._skip(STDIN, f"unreadable ({error.strerror})")
 
-    def _stream(self, path: str, read: Callable[[int], bytes]) -> None:
-        """Text goes straight into the corpus; a PDF is known by its first bytes and goes to a worker."""
-        head = text.read_head(read)
-        if head.startswith(b"%PDF-"):
-            return self._pdf_from(path, head, read)
-        reason = text.refused(head)
-        if reason:
-            return self._skip(path, reason)
+    def _stream(self, found: Found, read: Callable[[int], bytes]) -> None:
+        """Text goes straight into the corpus; what is something else by its first bytes goes to a worker."""
+        path, head = found.path, text.read_head(read)
+        choice = formats.choose(path, head)
+        if choice.reason:
+            return self._skip(path, choice.reason)
+        if choice.format is not None:
+            return self._not_text(found, head, read)
         with self.builder.document(printable(path), "text") as document:
             for size in text.decode(head, read, document):
                 self._bytes += size
@@ -216,44 +227,79 @@ class _Gathering:
         self._files += 1
         self._show(path)
 
-    def _pdf_from(self, path: str, head: bytes, read: Callable[[int], bytes]) -> None:
-        import tempfile
+    # ── what workers read ──
 
-        with tempfile.NamedTemporaryFile(prefix="rlm-", suffix=".pdf") as copy:
-            while head:
-                try:
-                    copy.write(head)
-                    copy.flush()
-                except OSError as error:
-                    raise Unwritable(error.strerror) from error
+    def _request(self, found: Found) -> Request:
+        rules, root = self.rules, found.root
+        wanted = Wanted(
+            printable(found.path),
+            printable(root),
+            rules.globs,
+            rules.suffixes,
+            rules.unrestricted >= 2,
+            found.only,
+            bypass=found.named,
+        )
+        outer = found.path.removesuffix("!/" + found.only) if found.only else found.path
+        return Request(found.file or "", outer, wanted, self.options)
+
+    def _not_text(self, found: Found, head: bytes, read: Callable[[int], bytes]) -> None:
+        if found.file is not None and _is_file(found.file):
+            return self._extracted(found, self.extractors.at_once(self._request(found)))
+        self._extracted(found, self.extractors.stream(self._request(found), head, read))
+
+    def _waiting(self, path: str) -> None:
+        self._check()
+        self._show(path)
+
+    def _extracted(self, found: Found, extracting: Extracting) -> None:
+        """Everything a worker says of a file, into the corpus and the account."""
+        outer = found.path.removesuffix("!/" + found.only) if found.only else found.path
+        with closing(extracting.frames(lambda: self._waiting(outer))) as told:
+            for frame in told:
                 self._check()
-                head = read(1 << 20)
-            self._add_extracted(Found(path, copy.name), self.extractors.submit(copy.name))
+                match frame:
+                    case frames.Begin(inside, kind):
+                        try:
+                            self._document(outer + inside, kind, told)
+                        except _Abandoned as abandoned:
+                            self._skip(outer + abandoned.skip.path, abandoned.skip.reason)
+                    case frames.Skip(inside, reason):
+                        self._skip(outer + inside, reason)
+                    case frames.Kept(rule):
+                        self.account.excluded[rule] += 1
+                    case frames.Note(inside, words):
+                        self._notices.append(f"{printable(outer + inside)}: {words}")
+                    case frames.Done(met) if not met:
+                        raise SourceError(f"no file or folder at {printable(found.path)}", hint=f"it is not in {outer}")
 
-    def _add_extracted(self, found: Found, extracting: Future[Extracted]) -> None:
-        while not extracting.done():
-            self._check()
-            self._show(found.path)
-            try:
-                extracting.result(timeout=PROGRESS_S)
-            except TimeoutError:
-                continue
-        extracted = extracting.result()
-        if extracted.problem:
-            return self._skip(found.path, extracted.problem)
-        with self.builder.document(printable(found.path), "pdf") as document:
-            document.source_bytes, document.sha256 = extracted.bytes, extracted.sha256
-            for number, page in enumerate(extracted.pages(), 1):
-                document.page()
-                document.write("\ufffd" if number in extracted.damaged else page)
-                self._pages += 1
-            document.replaced = len(extracted.damaged)
-        self._files += 1
-        self._bytes += extracted.bytes
-        if extracted.damaged:
-            numbers = ", ".join(map(str, extracted.damaged[:10])) + (", …" if len(extracted.damaged) > 10 else "")
-            self._notices.append(f"{printable(found.path)}: damaged and left out, page {numbers}")
-        self._show(found.path)
+    def _document(self, path: str, kind: str, told: Iterator[Frame]) -> None:
+        """One document, up to its end. Raises `_Abandoned` when it has none: nothing of it is left then."""
+        page, damaged = 0, []
+        with self.builder.document(printable(path), kind) as document:
+            for frame in told:
+                self._waiting(path)
+                match frame:
+                    case frames.Text(said):
+                        document.write(said)
+                    case frames.Page(bad):
+                        document.page()
+                        page += 1
+                        damaged += [page] * bad
+                    case frames.End(encoding, size, digest, replaced):
+                        document.encoding, document.replaced = encoding, replaced
+                        document.source_bytes, document.sha256 = size, digest
+                        self._files += 1
+                        self._bytes += size
+                        self._pages += page
+                        break
+                    case frames.Note(_, words):
+                        self._notices.append(f"{printable(path)}: {words}")
+                    case frames.Skip():
+                        raise _Abandoned(frame)
+        if damaged:
+            numbers = ", ".join(map(str, damaged[:10])) + (", …" if len(damaged) > 10 else "")
+            self._notices.append(f"{printable(path)}: damaged and left out, page {numbers}")
 
     def _skip(self, path: str, reason: str) -> None:
         self.skipped.append(Skipped(printable(path), reason))
@@ -270,8 +316,12 @@ class _Gathering:
 
 
 def printable(path: str) -> str:
-    """A path as it can be shown and written: bytes that are not UTF-8 as backslash escapes."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A path as it can be shown and written: bytes that are not UTF-8, and control characters, as backslash escapes."""
+    try:
+        data = path.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a name from an archive
+        data = path.encode("utf-8", "backslashreplace")
+    return builder.printable(data.decode("utf-8", "backslashreplace"))
 
 
 def _is_there(path: str) -> bool | None:
@@ -285,8 +335,10 @@ def _is_there(path: str) -> bool | None:
     return True
 
 
-def _kind(path: str) -> str:
-    return READERS.get(os.path.splitext(path)[1].lower(), "text")  # noqa: PTH122
+def _member(source: str) -> tuple[str, str] | None:
+    """`a.zip!/dir/b.pdf` as the file there is and the member in it."""
+    file, mark, only = source.partition("!/")
+    return (file, only.rstrip("/")) if mark and only and _is_file(file) else None
 
 
 def _is_file(path: str) -> bool:

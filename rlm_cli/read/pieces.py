@@ -17,6 +17,8 @@ from typing import BinaryIO
 
 ENCRYPTED = "encrypted"
 NO_TEXT = "no text layer"
+LINK = "link"
+"""`kind` of a member that is a link: counted, not followed."""
 
 
 class Unreadable(Exception):
@@ -48,7 +50,9 @@ class Inside:
     """A document inside a file, called `name` there (`/` between folders, as it stands; never a path on this machine).
 
     Either `file`, whose format is found out anew (by `kind`, a suffix such as `.pdf`, where the name does not tell), or
-    `pieces`, which are text already (a sheet). What is asked for next ends it: both must be used before that.
+    `pieces`, which are text already (a sheet). What is asked for next ends it: both must be used before that. `file`
+    need only be readable forwards; one with a `problem` after its end was cut off. An empty `name` is the same document
+    unwrapped (`a.log.gz`). Text of the file itself stands before the first of them.
     """
 
     name: str

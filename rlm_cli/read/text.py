@@ -17,8 +17,7 @@ import codecs
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-
-from ..builder import DocumentWriter
+from typing import Protocol
 
 HEAD_BYTES = 8_192
 CHUNK_BYTES = 1 << 20
@@ -70,6 +69,17 @@ _NO_LEADS = bytes({*range(256)} - {*range(0xC2, 0xF5)})
 Read = Callable[[int], bytes]
 
 
+class Writing(Protocol):
+    """Where the text goes: into the corpus (`DocumentWriter`), or from a worker to it."""
+
+    replaced: int
+    encoding: str
+    source_bytes: int
+    sha256: str
+
+    def write(self, text: str) -> None: ...
+
+
 def read_head(read: Read) -> bytes:
     """The first bytes, as many as a decision wants; fewer only at the end of the file."""
     head = b""
@@ -89,12 +99,12 @@ def refused(head: bytes) -> str:
     if _bom(head) or _wide(head):
         return ""
     rest = _HOLE.sub(b"", head)
-    if b"\0" in rest or len(_CONTROL.findall(rest)) > MOST_CONTROL * len(rest):
+    if (head and not rest) or b"\0" in rest or len(_CONTROL.findall(rest)) > MOST_CONTROL * len(rest):
         return "binary"
     return ""
 
 
-def decode(head: bytes, read: Read, document: DocumentWriter) -> Iterator[int]:
+def decode(head: bytes, read: Read, document: Writing) -> Iterator[int]:
     """Write all of it to `document`; yields the bytes read with each chunk."""
     digest = hashlib.sha256()
     encoding = _bom(head) or _wide(head)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from .formats import CONTAINERS
 
 HIDDEN, GLOB, TYPE, LINK, LEADS_OUT = "hidden", "--glob", "--type", "links to folders", "links out of the folder"
 OWN_IGNORE = ".rlmignore"
@@ -77,12 +78,14 @@ class Rules:
 @dataclass(frozen=True, slots=True)
 class Found:
     """A file to read. `path`: as a user would type it; `file`: as the system knows it; `problem`: why it cannot be;
-    `named`: it stood on the command line."""
+    `named`: it stood on the command line; `root`: the folder it was found in; `only`: the member that is wanted."""
 
     path: str
     file: str | None
     problem: str = ""
     named: bool = False
+    root: str = ""
+    only: str = ""
 
 
 @dataclass(slots=True)
@@ -148,10 +151,10 @@ def _files(root: str, here: str, rules: Rules, kept: frozenset[str], account: Ac
                 yield path
         elif entry.is_symlink() and not _within(root, path):
             account.excluded[LEADS_OUT] += 1  # in a folder from elsewhere it may lead to your keys
-        elif rules.types and os.path.splitext(entry.name)[1].lower() not in rules.suffixes:  # noqa: PTH122
+        elif rules.types and os.path.splitext(entry.name)[1].lower() not in rules.suffixes | CONTAINERS:  # noqa: PTH122
             account.excluded[TYPE] += 1
         else:
-            yield Found(path, path, _problem(path))
+            yield Found(path, path, _problem(path), root=root)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -241,6 +244,8 @@ def _overrides(root: str, globs: tuple[str, ...]) -> Any:
     from ignore.overrides import OverrideBuilder
 
     overrides = OverrideBuilder(Path(root))
+    if any(not glob.startswith("!") for glob in globs):
+        globs = (*(f"*{suffix}" for suffix in sorted(CONTAINERS)), *globs)  # their members are asked, like a folder's
     for glob in globs:
         overrides.add(glob)
     return overrides.build()

@@ -1,0 +1,194 @@
+"""Which reader stands for a file: the one table, and how a name and first bytes choose a row of it.
+
+Bytes decide where they disagree with the name: a `.txt` that is a PDF is read as one, a `.docx` that is no zip is
+skipped with that reason. Within a family that begins alike (zip, OLE) the name decides, and what is inside where there
+is no name (`cat report.docx | rlm …`).
+
+A reader is "module:function" in this folder (`pieces.Reader`), imported in a worker when it is needed. Others come by
+the entry point group `rlm_cli.readers`: the name is the suffix without its dot, the object a reader. They stand for
+suffixes that this table does not know, never for others: installing a package does not change how a PDF is read. The
+entry points of all installed packages are looked through (5 to 30 ms) only when such a suffix is met.
+
+Standard library only; host and worker load the same file.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import BinaryIO
+
+from . import text
+
+GROUP = "rlm_cli.readers"
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A kind of file that a worker reads. `kind`: as the manifest calls it.
+
+    `magic`: one of them is what such a file begins with; empty = any text. `streams`: read from beginning to end, never
+    sought in. `holds`: documents inside, no text of its own. `wraps`: it is the same document, packed. `foreign`: of an
+    installed package.
+    """
+
+    kind: str
+    reader: str
+    suffixes: tuple[str, ...]
+    magic: tuple[bytes, ...] = ()
+    streams: bool = False
+    holds: bool = False
+    wraps: bool = False
+    foreign: bool = False
+
+
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+OLE = (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",)
+PDF = (b"%PDF-",)
+BZIP2 = tuple(b"BZh%d" % level + start for level in range(1, 10) for start in (b"1AY&SY", b"\x17rE8P\x90"))
+
+FORMATS = (
+    Format("pdf", "pdf:pdf", (".pdf",), PDF),
+    Format("zip", "archives:zip_members", (".zip", ".jar", ".whl"), ZIP, holds=True),
+    Format("tar", "archives:tar_members", (".tar",), streams=True, holds=True),
+    Format("gz", "archives:gunzip", (".gz", ".tgz"), (b"\x1f\x8b\x08",), streams=True, wraps=True),
+    Format("bz2", "archives:bunzip2", (".bz2", ".tbz", ".tbz2"), BZIP2, streams=True, wraps=True),
+    Format("xz", "archives:unxz", (".xz", ".txz"), (b"\xfd7zXZ\x00",), streams=True, wraps=True),
+    Format("zst", "archives:unzstd", (".zst", ".tzst"), (b"\x28\xb5\x2f\xfd",), streams=True, wraps=True),
+)
+"""The table. A reader is added by its row."""
+
+UNSUPPORTED = frozenset(
+    ".docx .doc .pptx .ppt .xlsx .xls .xlsb .ods .odt .odp .epub .msg .7z .rar .parquet .sqlite .db".split()
+)
+"""Known by name and skipped with their type, unless the table or an installed package has a reader for them."""
+
+TARS = (".tgz", ".tbz", ".tbz2", ".txz", ".tzst")
+"""One suffix for two: what is inside them is a tar."""
+
+_BY_SUFFIX = {suffix: row for row in FORMATS for suffix in row.suffixes}
+_BY_KIND = {row.kind: row for row in FORMATS}
+CONTAINERS = frozenset(suffix for row in FORMATS if row.holds or row.wraps for suffix in row.suffixes)
+"""Suffixes of what is looked into: `-g` and `-t` are asked of their members."""
+HOLDERS = frozenset(row.kind for row in FORMATS if row.holds)
+
+TEXT_SUFFIXES = frozenset(
+    (
+        ".txt .text .md .markdown .rst .tex .log .csv .tsv .json .jsonl .ndjson .xml .yaml .yml .toml .ini .cfg .conf"
+        " .srt .vtt .sql .sh .py .pyi .js .ts .jsx .tsx .c .h .cc .cpp .hpp .cs .go .rs .rb .java .php .css .html .htm"
+        " .svg .diff .patch .lock .in .out .env .properties"
+    ).split()
+)
+"""Text for certain: for these no entry points are looked through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What reads a file: a format, or text where it is None; `reason`: why nothing does."""
+
+    format: Format | None = None
+    reason: str = ""
+
+
+def suffix_of(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122
+
+
+def by_name(name: str) -> Format | None:
+    """The format whose suffix a name has; None for text, and for what is not known."""
+    suffix = suffix_of(name)
+    return _BY_SUFFIX.get(suffix) or (_foreign(suffix) if suffix and suffix not in TEXT_SUFFIXES else None)
+
+
+def choose(name: str, head: bytes, file: BinaryIO | None = None) -> Choice:
+    """The format of a file with this name and these first bytes (`text.HEAD_BYTES` of them, fewer in a short file).
+
+    `file`: looked into where name and first bytes leave it open; None: it cannot be sought in.
+    """
+    suffix = suffix_of(name)
+    named, found = by_name(name), _by_bytes(head)
+    if named is not None and (named.foreign or head.startswith(named.magic) or (not named.magic and found is None)):
+        return Choice(named)
+    if suffix in UNSUPPORTED and named is None and (found is None or found.kind == "zip"):
+        return Choice(reason=f"unsupported type ({suffix[1:]})")
+    if found is not None:
+        return Choice((_inside_of_zip(file) if found.kind == "zip" else None) or found)
+    if head.startswith(OLE):
+        return Choice(reason="encrypted" if _locked_office(file) else "unsupported type (old office file)")
+    if named is not None and named.kind == "pdf":  # its mark may stand further on; the reader says what is wrong
+        return Choice(named)
+    if named is not None and named.magic:
+        return Choice(reason=f"damaged: no {named.kind} file, whatever its name says" if head else "empty")
+    return Choice(reason=text.refused(head))
+
+
+def _by_bytes(head: bytes) -> Format | None:
+    if head.startswith(ZIP):
+        return _BY_KIND["zip"]
+    if head[257:262] == b"ustar":
+        return _BY_KIND["tar"]
+    shared = ZIP + OLE
+    return next((row for row in FORMATS if head.startswith(tuple(m for m in row.magic if m not in shared))), None)
+
+
+def _inside_of_zip(file: BinaryIO | None) -> Format | None:
+    """The format of a zip whose name does not tell, by the entries that only such a file has."""
+    import zipfile
+
+    if file is None or not file.seekable():
+        return None
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = set(archive.namelist())
+            said = ""
+            if "mimetype" in names:
+                with archive.open("mimetype") as member:
+                    said = member.read(100).decode("ascii", "replace").strip()
+    except Exception:  # the reader says what is wrong with it
+        return None
+    finally:
+        file.seek(0)
+    for kind, mark in _MARKS:
+        if mark in names or mark == said:
+            return _BY_KIND.get(kind)
+    return None
+
+
+_MARKS = (
+    ("docx", "word/document.xml"),
+    ("pptx", "ppt/presentation.xml"),
+    ("sheets", "xl/workbook.xml"),
+    ("sheets", "xl/workbook.bin"),
+    ("sheets", "application/vnd.oasis.opendocument.spreadsheet"),
+    ("odt", "application/vnd.oasis.opendocument.text"),
+    ("odp", "application/vnd.oasis.opendocument.presentation"),
+    ("epub", "application/epub+zip"),
+)
+
+
+def _locked_office(file: BinaryIO | None) -> bool:
+    """A docx, xlsx or pptx with a password is an OLE file that holds the encrypted zip."""
+    if file is None or not file.seekable():
+        return False
+    start = file.read(1 << 20)
+    file.seek(0)
+    return "EncryptedPackage".encode("utf-16-le") in start
+
+
+def _foreign(suffix: str) -> Format | None:
+    return None if suffix in _BY_SUFFIX else third_party().get(suffix)
+
+
+@cache
+def third_party() -> dict[str, Format]:
+    """Suffix → reader of an installed package. One for a suffix of the table is left out; two for the same: the first
+    by name of the package's entry."""
+    from importlib.metadata import entry_points
+
+    found: dict[str, Format] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+        suffix = "." + point.name.lower().lstrip(".")
+        if suffix not in _BY_SUFFIX and suffix not in TEXT_SUFFIXES:
+            found.setdefault(suffix, Format(suffix[1:], point.value, (suffix,), foreign=True))
+    return found
