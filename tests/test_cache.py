@@ -38,7 +38,8 @@ def put(folder: Path, file: Path, said: bytes, about: About = PDF, *, limit: int
         entry = texts.entry(str(file), about)
         assert entry.frames is None
         entry.write(said, 1.0)
-        entry.keep(failed)
+        entry.failed = failed
+        entry.keep()
         entry.close()
 
 
@@ -70,7 +71,6 @@ def test_a_text_is_found_again(folder: Path, file: Path, tmp_path: Path) -> None
     "other",
     [
         replace(PDF, suffix=".zip"),
-        replace(PDF, version="2"),
         replace(PDF, rules=["*.pdf"]),
         replace(PDF, options=[None, True]),
         replace(PDF, passwords=("secret",)),
@@ -150,7 +150,7 @@ def test_what_changes_while_it_is_read_is_not_kept(folder: Path, file: Path) -> 
         entry = texts.entry(str(file), PDF)
         entry.write(b"said", 1.0)
         file.write_bytes(b"longer content")
-        entry.keep(failed=False)
+        entry.keep()
     assert kept(folder) == []
 
 
@@ -209,7 +209,7 @@ def test_what_is_too_large_quick_or_secret_is_not_kept(folder: Path, file: Path)
             entry = texts.entry(str(file), PDF)
             for piece in pieces:
                 entry.write(piece, seconds)
-            entry.keep(failed=False)
+            entry.keep()
             entry.close()
     assert kept(folder) == []
 
@@ -246,7 +246,7 @@ def test_many_at_once(folder: Path, tmp_path: Path) -> None:
                 entry = texts.entry(str(one), PDF)
                 if entry.frames is None:
                     entry.write(one.name.encode() * 1_000, 1.0)
-                    entry.keep(failed=False)
+                    entry.keep()
                 elif (said := entry.frames.read()) != one.name.encode() * 1_000:
                     wrong.append(said)
                 entry.close()

@@ -1,4 +1,4 @@
-"""URLs are fetched within allowance, lead nowhere they must not, and show no secret."""
+"""URLs are fetched within bounds, lead nowhere they must not, and show no secret."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import wait
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from served import Page, Raw, Served
 
 from rlm_cli.errors import UsageError
 from rlm_cli.read import addresses, connect
+from rlm_cli.read.addresses import Allowance
 from rlm_cli.read.connect import Cut
 from rlm_cli.read.fetch import fetch
-from rlm_cli.read.incoming import STOPPED, Allowance, Fetched, Incoming
+from rlm_cli.read.incoming import STOPPED, Fetched, Incoming
 from rlm_cli.read.pieces import Unreadable
 
 TEXT = "Grüße\n".encode() * 100
@@ -200,7 +202,7 @@ def test_the_server_says_what_it_is(served: Served, path: str, kind: str, sure: 
 @pytest.mark.parametrize("path", ["/drip", "/drip-head"])
 def test_a_dripping_server_does_not_outlast_the_deadline(served: Served, path: str) -> None:
     """A byte now and then is no progress."""
-    with Incoming(Allowance(seconds=0.2)) as incoming:
+    with closing(Incoming(Allowance(seconds=0.2))) as incoming:
         future = incoming.submit(lambda cut: fetch(served.url(path), incoming.allowance, cut))
         with pytest.raises(Unreadable, match="took longer than 0 s"):
             future.result()
@@ -208,7 +210,7 @@ def test_a_dripping_server_does_not_outlast_the_deadline(served: Served, path: s
 
 def test_what_is_under_way_ends_at_once(served: Served) -> None:
     """Leaving the block cuts off every fetch."""
-    with Incoming() as incoming:
+    with closing(Incoming(Allowance())) as incoming:
         futures = [incoming.submit(lambda cut: fetch(served.url("/drip"), incoming.allowance, cut)) for _ in range(3)]
         assert not wait(futures, timeout=0.1).done
     assert {str(future.exception()) for future in futures} == {STOPPED}
@@ -315,6 +317,10 @@ def test_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (
             "https://h/a?X-Amz-Signature=12ab&v=1&access_token=x&sig=%2B",
             "https://h/a?X-Amz-Signature=…&v=1&access_token=…&sig=…",
+        ),
+        (
+            "https://h/?keyword=a&api_key=b&accessToken=c&design=d&passport=e",
+            "https://h/?keyword=a&api_key=…&accessToken=…&design=d&passport=e",
         ),
         ("sftp://me:pw@host/a#1.txt", "sftp://host/a#1.txt"),
         ("s3://KEY:SECRET@bucket/a", "s3://bucket/a"),

@@ -11,8 +11,8 @@ import pytest
 from served import Page, Raw, Served
 
 from rlm_cli.errors import ConfigError, UsageError
+from rlm_cli.read.addresses import Allowance
 from rlm_cli.read.connect import Cut
-from rlm_cli.read.incoming import Allowance
 from rlm_cli.read.pieces import Unreadable
 from rlm_cli.read.remote import Listing, Store
 

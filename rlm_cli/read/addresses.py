@@ -11,10 +11,12 @@ Standard library only, and nothing heavy: every source's name comes by here.
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from ..errors import UsageError
+from .pieces import Unreadable
 
 HIDDEN = "…"
 WEB = ("http", "https")
@@ -26,8 +28,14 @@ _REFUSED = frozenset(
 """This machine's files by another name, file systems over another address, and one that sends passwords in the open."""
 _NO_SECRET = frozenset("github az abfs abfss adl".split())
 """Whose `…@` names a repository or a container."""
+LIMIT_BYTES = 512 << 20
+DEADLINE_S = 300.0
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
-_SECRET = re.compile(r"key|token|secret|auth|sig|passw|pwd|cred|session", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(?:.*[^a-z])?(?:api|access|auth|client|id|refresh|private|session|subscription)?[_.-]?"
+    r"(?:key|token|secret|auth|authorization|sig|signature|pass|password|passwd|pwd|credentials?|session|sid|jwt)",
+    re.IGNORECASE,
+)
 _SAFE = "/%:;=&?~+!$,'@()*[]|^{}"
 _PORTS = {"http": 80, "https": 443}
 
@@ -73,7 +81,27 @@ def shown(source: str) -> str:
 
 def _without_secret(parameter: str) -> str:
     name, equals, value = parameter.partition("=")
-    return f"{name}={HIDDEN}" if value and equals and _SECRET.search(unquote(name)) else parameter
+    return f"{name}={HIDDEN}" if value and equals and _SECRET.fullmatch(unquote(name)) else parameter
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """For one file from elsewhere: its bytes as they are read, and the seconds until it is there. `until`: when all of
+    them must be there, on the clock of `time.monotonic`."""
+
+    bytes: int = LIMIT_BYTES
+    seconds: float = DEADLINE_S
+    until: float | None = None
+
+    @property
+    def left(self) -> float:
+        """Seconds for one that is begun now."""
+        return self.seconds if self.until is None else max(0.0, min(self.seconds, self.until - time.monotonic()))
+
+    @property
+    def too_large(self) -> Unreadable:
+        size = f"{self.bytes >> 20} MB" if self.bytes >= 1 << 20 else f"{self.bytes:,} bytes"
+        return Unreadable(f"more than {size} (fetch_limit)")
 
 
 @dataclass(frozen=True, slots=True)

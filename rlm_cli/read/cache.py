@@ -34,12 +34,16 @@ import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from . import formats
+
 if TYPE_CHECKING:
     import sqlite3
+
+    from .extract import Request
 
 FAILED_S = 600.0
 RACY_S = 2.0
@@ -66,11 +70,10 @@ Stamp = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What the text of a file depends on besides its content: `suffix` tells its format, `version` its reader's;
-    `rules` are those that choose among its members; `options` those of readers; `passwords` are secrets."""
+    """What the text of a file depends on besides its content and the readers: `suffix` tells its format, `rules` choose
+    among its members, `options` are those of readers, `passwords` are secrets."""
 
     suffix: str
-    version: str = ""
     rules: Any = None
     options: Any = None
     passwords: tuple[str, ...] = ()
@@ -89,6 +92,11 @@ class Texts:
         self._noted: list[tuple[bytes, bytes, bytes, float]] = []
         self._met: list[tuple[float, bytes]] = []
         self._written = 0
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Begin nothing that takes long any more."""
+        self._stopped = True
 
     def __enter__(self) -> Texts:
         import sqlite3
@@ -120,7 +128,7 @@ class Texts:
         try:
             stamp, digest = self._digest(file)
         except OSError:
-            return Entry(self, file, None, None)  # the reader says what is wrong with it
+            return Entry()  # the reader says what is wrong with it
         key = self._key(digest, about)
         return Entry(self, file, stamp, key, self._open(key))
 
@@ -130,16 +138,24 @@ class Texts:
         stamp = _stamp(file)
         place = os.fsencode(os.path.abspath(file))  # noqa: PTH100  # links and names that are not UTF-8 stay as they are
         now = time.time()
+        fleeting = file.startswith("/proc/")
         with self._lock, suppress(sqlite3.Error):
-            if self._database is not None:
+            if self._database is not None and not fleeting:
                 row = self._database.execute("SELECT * FROM files WHERE path = ?", (place,)).fetchone()
                 if row is not None and row[1] == _STAMP.pack(*stamp):
                     if now - row[3] > DAY_S:
                         self._met.append((now, place))
                     return stamp, row[2]
-        with open(file, "rb") as opened:  # noqa: PTH123
-            digest = hashlib.file_digest(opened, "sha256").digest()
-        if _stamp(file) == stamp and now - max(stamp[3:]) / 1e9 > RACY_S:
+        if stamp[2] > self.limit:
+            raise OSError  # hashing it would take longer than many a reader does
+        hashing = hashlib.sha256()
+        with open(file, "rb", buffering=0) as opened:  # noqa: PTH123
+            while chunk := opened.read(_CHUNK):
+                hashing.update(chunk)
+                if self._stopped:
+                    raise OSError
+        digest = hashing.digest()
+        if not fleeting and _stamp(file) == stamp and now - max(stamp[3:]) / 1e9 > RACY_S:
             with self._lock:
                 self._noted.append((place, _STAMP.pack(*stamp), digest, now))
         return stamp, digest
@@ -149,8 +165,8 @@ class Texts:
         if about.passwords:
             said = json.dumps(about.passwords).encode()
             passwords = hmac.new(self._salt(), said, "sha256").hexdigest()
-        parts = [digest.hex(), fingerprint(), about.suffix, about.version, about.rules, about.options, passwords]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        parts = [digest.hex(), fingerprint(), about.suffix, about.rules, about.options, passwords]
+        return hashlib.sha256(json.dumps(parts, default=sorted).encode()).hexdigest()
 
     def _salt(self) -> bytes:
         """Made once; where it cannot be kept, nothing with a password is found again."""
@@ -210,12 +226,19 @@ class Texts:
 
 class Entry:
     """The text of one file. `frames`: what is kept of it, at its beginning; None: it is to be read, and what comes of
-    it goes to `write` and is kept by `keep`. Who takes an entry closes it."""
+    it goes to `write` and is kept by `keep`. `failed`: the file could not be read. Who takes an entry closes it; one of
+    no `texts` keeps nothing."""
 
     def __init__(
-        self, texts: Texts, file: str, stamp: Stamp | None, key: str | None, frames: IO[bytes] | None = None
+        self,
+        texts: Texts | None = None,
+        file: str = "",
+        stamp: Stamp | None = None,
+        key: str = "",
+        frames: IO[bytes] | None = None,
     ) -> None:
         self.frames = frames
+        self.failed = False
         self._texts = texts
         self._file = file
         self._stamp = stamp
@@ -223,11 +246,11 @@ class Entry:
         self._draft: IO[bytes] | None = None
         self._size = self._checksum = 0
         self._tail = b""
-        self._wanted = key is not None and frames is None
+        self._wanted = texts is not None and frames is None
 
     def write(self, data: bytes | bytearray, seconds: float) -> None:
         """A piece of it, which came after so many seconds of reading in all."""
-        if not self._wanted:
+        if not self._wanted or self._texts is None:
             return
         largest = self._texts.limit // LARGEST_SHARE
         self._size += len(data)
@@ -246,16 +269,16 @@ class Entry:
         except OSError:
             self.close()
 
-    def keep(self, failed: bool) -> None:
-        """It is whole. `failed`: the file could not be read, which is remembered for a while."""
+    def keep(self) -> None:
+        """It is whole. With `failed` it is remembered for a while only."""
         draft = self._draft
-        if draft is None or not self._wanted or self._key is None:
+        if draft is None or not self._wanted or self._texts is None:
             return
         try:
             if _stamp(self._file) != self._stamp:
                 return  # not what was hashed
             draft.seek(0)
-            draft.write(_HEAD.pack(_MAGIC, failed, time.time(), self._size, self._checksum))
+            draft.write(_HEAD.pack(_MAGIC, self.failed, time.time(), self._size, self._checksum))
             draft.close()
             os.replace(draft.name, self._texts.folder / self._key)  # noqa: PTH105
             self._draft = None
@@ -277,17 +300,40 @@ class Entry:
             self._draft = None
 
     def _holds_secret(self, data: bytes | bytearray) -> bool:
-        if not self._texts.secrets:
+        if self._texts is None or not self._texts.secrets:
             return False
         both = self._tail + data
         self._tail = both[-max(map(len, self._texts.secrets)) :]
         return any(secret in both for secret in self._texts.secrets)
 
 
+def entry_of(texts: Texts | None, request: Request) -> Entry:
+    """Of a file that a worker is asked to read."""
+    if texts is None or not isinstance(request.file, str):
+        return Entry()
+    wanted, options = request.wanted, request.options
+    chooses = bool(wanted.globs or wanted.suffixes or wanted.only)
+    about = About(
+        suffix=_suffixes(request.name),
+        rules=[getattr(wanted, name) for name in wanted.__slots__] if chooses else wanted.hidden,
+        options=[getattr(options, name) for name in options.__slots__ if name != "passwords"],
+        passwords=options.passwords,
+    )
+    return texts.entry(request.file, about)
+
+
+def _suffixes(name: str) -> str:
+    """The suffix, and of a packed file those of what is in it too."""
+    row = formats.by_name(name)
+    if row is None or not row.wraps:
+        return formats.suffix_of(name)
+    return "".join(PurePath(name).suffixes).lower()
+
+
 @cache
 def fingerprint() -> str:
-    """Of the readers and the libraries they use."""
-    from importlib.metadata import PackageNotFoundError, version
+    """Of the readers, the libraries they use, and the readers of other packages."""
+    from importlib.metadata import PackageNotFoundError, entry_points, version
 
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
@@ -295,6 +341,9 @@ def fingerprint() -> str:
     for library in _LIBRARIES:
         with suppress(PackageNotFoundError):
             digest.update(f"{library} {version(library)}\n".encode())
+    for point in sorted(entry_points(group=formats.GROUP), key=lambda point: (point.name, point.value)):
+        package = f"{point.dist.name} {point.dist.version}" if point.dist is not None else ""
+        digest.update(f"{point.name} {point.value} {package}\n".encode())
     return digest.hexdigest()
 
 

@@ -23,9 +23,9 @@ from http import HTTPStatus
 from typing import IO
 
 from .. import __version__
-from .addresses import Address, parse
+from .addresses import Address, Allowance, parse
 from .connect import Cut, Line, basic, connect, proxy_for, proxy_headers
-from .incoming import CHUNK, Allowance, Fetched, new_file
+from .incoming import CHUNK, Fetched, new_file
 from .pieces import Unreadable
 
 MOST_REDIRECTS = 10

@@ -13,46 +13,24 @@ import os
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future, InvalidStateError, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import IO, Any, Generic, TypeVar
 
+from .addresses import Allowance
 from .connect import Cut
 from .pieces import Unreadable
 
 AHEAD = 4
 """At once; more of them would be unkind to a server, and bounded memory wants a bound."""
-LIMIT_BYTES = 512 << 20
-DEADLINE_S = 300.0
 _LINUX = sys.platform == "linux"
 STOPPED = "reading was stopped"
 CHUNK = 1 << 18
+WAIT_S = 0.1
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """For one file from elsewhere: its bytes as they are read, and the seconds until it is there. `until`: when all of
-    them must be there, on the clock of `time.monotonic`."""
-
-    bytes: int = LIMIT_BYTES
-    seconds: float = DEADLINE_S
-    until: float | None = None
-
-    @property
-    def left(self) -> float:
-        """Seconds for one that is begun now."""
-        return self.seconds if self.until is None else max(0.0, min(self.seconds, self.until - time.monotonic()))
-
-    @property
-    def too_large(self) -> Unreadable:
-        size = f"{self.bytes >> 20} MB" if self.bytes >= 1 << 20 else f"{self.bytes:,} bytes"
-        return Unreadable(f"more than {size} (fetch_limit)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,30 +60,39 @@ def new_file() -> IO[bytes]:
 
 
 class Incoming:
-    """Use with `with`: whatever is under way at the end is cut off."""
+    """What is under way. To be closed."""
 
-    def __init__(self, allowance: Allowance | None = None) -> None:
-        self.allowance = allowance or Allowance()
+    def __init__(self, allowance: Allowance) -> None:
+        self.allowance = allowance
         self.ahead = AHEAD
-        self._open: set[_Job[Any]] = set()
+        self._jobs: set[_Job[Any]] = set()
+        self._given: set[Future[Any]] = set()
 
-    def __enter__(self) -> Incoming:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        for job in list(self._open):
+    def close(self) -> None:
+        """Cut off whatever is under way."""
+        for job in list(self._jobs):
             job.end(STOPPED)
+        for future in self._given:
+            if future.exception() is None and isinstance(fetched := future.result(), Fetched):
+                fetched.file.close()
 
     def submit(self, work: Callable[[Cut], T]) -> Future[T]:
         """Do it in a thread. The future fails with what `work` raises, and `Unreadable` at the deadline."""
         future: Future[T] = Future()
         job = _Job(future, self.allowance.left)
-        self._open.add(job)
-        future.add_done_callback(lambda _: self._open.discard(job))
+        self._jobs.add(job)
+        self._given.add(future)
+        future.add_done_callback(lambda _: self._jobs.discard(job))
         job.start(work)
         return future
+
+    def take(self, future: Future[T], waiting: Callable[[], None]) -> T:
+        """Its result; `waiting` is called ten times a second until it is there. A file is closed by who takes it."""
+        while not future.done():
+            waiting()
+            wait([future], timeout=WAIT_S)
+        self._given.discard(future)
+        return future.result()
 
 
 class _Job(Generic[T]):

@@ -22,9 +22,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ..errors import ConfigError, RlmError, UsageError
-from .addresses import STORES, scheme, shown
+from .addresses import STORES, Allowance, scheme, shown
 from .connect import Cut
-from .incoming import CHUNK, Allowance, Fetched, new_file
+from .incoming import CHUNK, Fetched, new_file
 from .pieces import Unreadable
 
 INSTALL = "pip install 'rlm-cli[remote]'"

@@ -104,10 +104,11 @@ def refused(head: bytes) -> str:
     return ""
 
 
-def decode(head: bytes, read: Read, document: Writing) -> Iterator[int]:
-    """Write all of it to `document`; yields the bytes read with each chunk."""
+def decode(head: bytes, read: Read, document: Writing, encoding: str | None = None) -> Iterator[int]:
+    """Write all of it to `document`; yields the bytes read with each chunk. `encoding`: what it is said to be; a BOM
+    knows better."""
     digest = hashlib.sha256()
-    encoding = _bom(head) or _wide(head)
+    encoding = _bom(head) or encoding or _wide(head)
     decoder = _Decoder(encoding) if encoding else _Utf8()
     chunk = head
     total = 0

@@ -15,13 +15,17 @@ import difflib
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from .formats import CONTAINERS
+
+if TYPE_CHECKING:
+    from .connect import Cut
+    from .incoming import Fetched
 
 HIDDEN, GLOB, TYPE, LINK, LEADS_OUT = "hidden", "--glob", "--type", "links to folders", "links out of the folder"
 OWN_IGNORE = ".rlmignore"
@@ -78,7 +82,8 @@ class Rules:
 @dataclass(frozen=True, slots=True)
 class Found:
     """A file to read. `path`: as a user would type it; `file`: as the system knows it; `problem`: why it cannot be;
-    `named`: it stood on the command line; `root`: the folder it was found in; `only`: the member that is wanted."""
+    `named`: it stood on the command line; `root`: the folder it was found in; `only`: the member that is wanted;
+    `away`: it is elsewhere, and this brings it."""
 
     path: str
     file: str | None
@@ -86,6 +91,7 @@ class Found:
     named: bool = False
     root: str = ""
     only: str = ""
+    away: Callable[[Cut], Fetched] | None = None
 
 
 @dataclass(slots=True)
