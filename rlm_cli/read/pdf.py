@@ -33,7 +33,8 @@ def _pages(file: BinaryIO, options: Options) -> Iterator[str | None]:
         try:
             # By its path where it has one: PDFium then reads it itself, without a call back for every piece.
             named = getattr(file, "name", None)
-            document = pypdfium2.PdfDocument(named if isinstance(named, str) else file, password=password)
+            by_path = isinstance(named, str) and not named.startswith("/proc/")  # which leads to a file without a name
+            document = pypdfium2.PdfDocument(named if by_path else file, password=password)
             break
         except pypdfium2.PdfiumError as error:
             if "password" not in str(error).lower():
