@@ -16,7 +16,7 @@ _rlm() {
     done
     COMPREPLY=()
     if [[ -z $command ]]; then
-        COMPREPLY=($(compgen -W 'ask show runs doctor config completion help -h --help --version' -- "$cur"))
+        COMPREPLY=($(compgen -W 'ask read show runs doctor config completion help -h --help --version' -- "$cur"))
         return
     fi
     case $prev in
@@ -49,6 +49,7 @@ _rlm() {
     esac
     case $command in
         ask) flags='-f --question-file --files-from -g --glob -t --type -u --unrestricted --strict-input -m --model -M --sub-model --option --local --mode --tool --samples -b --max-budget --max-tokens --max-depth --max-iterations --max-subcalls --timeout -j --jobs --on-limit -n --dry-run -c --continue --run --sandbox --no-save --config -o --output --json --jsonl --schema --cite --no-cite --strict -e --exit-status --trace --progress -q --quiet -v --verbose --color -h --help' ;;
+        read) flags='--files-from -g --glob -t --type -u --unrestricted --strict-input --timeout --config --list -o --output --json --progress -q --quiet -v --verbose --color -h --help' ;;
         show) flags='-h --help' ;;
         runs) flags='-h --help' ;;
         doctor) flags='--config -h --help' ;;
@@ -66,7 +67,7 @@ _rlm() {
         COMPREPLY=($(compgen -W "$flags" -- "$cur"))
     elif [[ -n $words ]]; then
         COMPREPLY=($(compgen -W "$words" -- "$cur"))
-    elif [[ $command == ask ]]; then
+    elif [[ " ask  read " == *" $command "* ]]; then
         compopt -o filenames 2>/dev/null
         local IFS=$'\n'
         COMPREPLY=($(compgen -f -- "$cur"))

@@ -1,9 +1,10 @@
 # Completions of rlm for fish. Written by `python -m rlm_cli.cli.generate`; do not edit.
 complete -c rlm -f
-set -l none 'not __fish_seen_subcommand_from ask show runs doctor config completion help'
+set -l none 'not __fish_seen_subcommand_from ask read show runs doctor config completion help'
 complete -c rlm -n $none -l version -d 'Show the version'
 complete -c rlm -s h -l help -d 'Show help'
 complete -c rlm -n $none -a ask -d 'Answer a question from documents.'
+complete -c rlm -n $none -a read -d 'Print what a model would see: the text of documents, or what became of every path.'
 complete -c rlm -n $none -a show -d 'Look at a run: its calls, its answer, its citations.'
 complete -c rlm -n $none -a runs -d 'List the runs that were kept, the newest first.'
 complete -c rlm -n $none -a doctor -d 'Check keys, sandbox, readers and terminal; say what to fix.'
@@ -51,6 +52,21 @@ complete -c rlm -n '__fish_seen_subcommand_from ask' -s q -l quiet -d 'Show erro
 complete -c rlm -n '__fish_seen_subcommand_from ask' -s v -l verbose -d 'Show reasoning, code and REPL output as they happen, and the whole manifest'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -l color -x -a 'auto always never' -d 'When to colour'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -F
+complete -c rlm -n '__fish_seen_subcommand_from read' -l files-from -r -F -d 'Read source paths from FILE, separated by newlines or NULs (- is stdin)'
+complete -c rlm -n '__fish_seen_subcommand_from read' -s g -l glob -x -d 'Only files that match GLOB'
+complete -c rlm -n '__fish_seen_subcommand_from read' -s t -l type -x -d 'Only files of TYPE'
+complete -c rlm -n '__fish_seen_subcommand_from read' -s u -l unrestricted -d 'Read what ignore files exclude'
+complete -c rlm -n '__fish_seen_subcommand_from read' -l strict-input -d 'Exit 4 when a file that was meant to be read could not be, or only with replacement characters'
+complete -c rlm -n '__fish_seen_subcommand_from read' -l timeout -x -d 'Half of it is how long a pipe that does not end is read'
+complete -c rlm -n '__fish_seen_subcommand_from read' -l config -r -F -d 'Read FILE instead of the project\'s and your own configuration'
+complete -c rlm -n '__fish_seen_subcommand_from read' -l list -d 'Print what became of every path instead'
+complete -c rlm -n '__fish_seen_subcommand_from read' -s o -l output -r -F -d 'Write to FILE instead of stdout, whole or not at all'
+complete -c rlm -n '__fish_seen_subcommand_from read' -l json -d 'With --list'
+complete -c rlm -n '__fish_seen_subcommand_from read' -l progress -x -a 'auto tree plain none' -d 'What stderr shows while documents are read'
+complete -c rlm -n '__fish_seen_subcommand_from read' -s q -l quiet -d 'Show errors only'
+complete -c rlm -n '__fish_seen_subcommand_from read' -s v -l verbose -d 'Name what was skipped and what rules excluded'
+complete -c rlm -n '__fish_seen_subcommand_from read' -l color -x -a 'auto always never' -d 'When to colour'
+complete -c rlm -n '__fish_seen_subcommand_from read' -F
 complete -c rlm -n '__fish_seen_subcommand_from doctor' -l config -r -F -d 'Read FILE instead of the project\'s and your own configuration'
 complete -c rlm -n '__fish_seen_subcommand_from config' -l config -r -F -d 'Read FILE instead of the project\'s and your own configuration'
 complete -c rlm -n '__fish_seen_subcommand_from config' -a origins -d 'every setting, its value and where it comes from'

@@ -17,9 +17,10 @@ from .builder import CorpusBuilder
 from .call import Call, Entry, Preview, Tool, Turn
 from .corpus import WINDOW, Corpus, Document
 from .dispatch import output_limit
+from .documents import CHARS_PER_TOKEN, Documents
 from .errors import UsageError
 from .models import Model
-from .prepare import CHARS_PER_TOKEN, Documents, Job, Models
+from .prepare import Job, Models
 from .sandbox import Context, Query, Span
 from .sandbox.replay import mix
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from . import contexts, kept, prompts, reply, trace
 from .call import Completion, Message, Reply, ToolCall, Turn
 from .corpus import Corpus
+from .documents import Documents
 from .errors import UsageError
 from .events import (
     CallFinished,
@@ -33,7 +34,6 @@ from .events import (
     ToolFinished,
     ToolStarted,
 )
-from .prepare import Documents
 from .read import Manifest, Skipped
 from .sandbox import Failed, Query
 

@@ -171,6 +171,10 @@ class RunState:
     t: float = 0.0
     started: RunStarted | None = None
     reading: Reading | None = None
+    reading_since: float = 0.0
+    """When what is being read was begun."""
+    reading_moved: float = 0.0
+    """When something last came of it."""
     corpus: CorpusLoaded | None = None
     coverage: CoverageGrew | None = None
     calls: dict[str, CallState] = field(default_factory=dict)
@@ -195,6 +199,10 @@ class RunState:
             case RunStarted() as event:
                 self.started = event
             case Reading() as event:
+                if self.reading is None or event.path != self.reading.path:
+                    self.reading_since = stamped.t
+                if event != self.reading:
+                    self.reading_moved = stamped.t
                 self.reading = event
             case CorpusLoaded() as event:
                 self.corpus, self.reading = event, None

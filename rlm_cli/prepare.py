@@ -9,24 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
-import sys
-import threading
 from collections.abc import Callable, Mapping
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from . import models, read, sandbox
+from . import models, sandbox
 from . import schema as schemas
 from . import tools as user_tools
-from .builder import CorpusBuilder, Unwritable
-from .corpus import Corpus
 from .dispatch import Emit, output_limit
-from .errors import RlmError, SourceError, UsageError
-from .events import CorpusLoaded, Reading
+from .documents import CHARS_PER_TOKEN, Documents, gather, require_everything, require_something
+from .errors import UsageError
+from .events import Reading
 from .ledger import Limits
 from .models import Model
 from .schema import YES_NO, Schema
@@ -35,10 +30,6 @@ from .tools import Tools
 
 if TYPE_CHECKING:
     from .earlier import Earlier
-
-_SOMETHING = re.compile(rb"\S")
-CHARS_PER_TOKEN = 3.5
-"""For plans and advice. No ceiling: Chinese text and digits take more tokens."""
 
 
 @dataclass(frozen=True)
@@ -102,32 +93,6 @@ class Models:
     @property
     def all(self) -> list[Model]:
         return list({id(m): m for m in (self.root, self.sub, *self.others.values())}.values())
-
-
-@dataclass(frozen=True)
-class Documents:
-    """The corpus and the account of every path."""
-
-    corpus: Corpus
-    manifest: read.Manifest
-    distinct: int
-    """How many of the documents are different files."""
-
-    @property
-    def tokens(self) -> int:
-        return int(self.corpus.chars / CHARS_PER_TOKEN)
-
-    def loaded(self) -> CorpusLoaded:
-        return CorpusLoaded(
-            sha256=self.corpus.sha256,
-            files=len(self.corpus.documents),
-            chars=self.corpus.chars,
-            tokens=self.tokens,
-            excluded=dict(self.manifest.excluded),
-            skipped=tuple(asdict(skipped) for skipped in self.manifest.skipped),
-            lines=self.corpus.lines,
-            pages=sum(document.pages for document in self.corpus.documents),
-        )
 
 
 def _schema_of(spec: str, source: str) -> Schema:
@@ -195,80 +160,27 @@ async def read_documents(job: Job, emit: Emit, warm_up: Callable[[], None] = lam
     if job.earlier is not None:
         warm_up()
         return await asyncio.to_thread(job.earlier.documents, corpora(job))
-    loop = asyncio.get_running_loop()
-    stop, warmed = threading.Event(), threading.Event()
-    rules = read.Rules(job.settings.globs, job.settings.types, job.settings.unrestricted)
+    warmed = False
 
     def progress(reading: Reading) -> None:
-        if reading.files and not warmed.is_set():
-            warmed.set()
+        nonlocal warmed
+        if reading.files and not warmed:
+            warmed = True
             warm_up()
-        loop.call_soon_threadsafe(emit, reading, None)
+        emit(reading, None)
 
-    def gather() -> Documents:
-        stdin = job.stdin or (sys.stdin.buffer if sys.stdin else None)
-        try:
-            with closing(CorpusBuilder()) as builder:
-                manifest = read.gather(job.sources, rules, builder, stdin=stdin, progress=progress, stop=stop)
-                corpus = builder.finish()
-                return Documents(corpus, manifest, len({document.sha256 for document in corpus.documents}))
-        except Unwritable as error:
-            raise RlmError(
-                "the text of the documents cannot be written to disk",
-                why=str(error),
-                hint="TMPDIR=FOLDER with more room",
-            ) from None
-
-    reading = asyncio.ensure_future(asyncio.to_thread(gather))
-    try:
-        documents = await asyncio.shield(reading)
-    except asyncio.CancelledError:
-        stop.set()
-        done, _ = await asyncio.wait([reading], timeout=2)
-        for ended in done:
-            ended.exception()  # that it was stopped is no news
-        raise
-    _require_something(documents)
-    if not warmed.is_set():
+    documents = await gather(job.sources, job.settings, job.stdin, progress)
+    require_something(documents)
+    if not warmed:
         warm_up()
     if job.settings.strict_input:
-        _require_everything(documents)
+        require_everything(documents)
     return documents
 
 
 def corpora(job: Job) -> Path:
     """The folder of the kept corpora."""
     return (job.cache or Path("/nonexistent")) / "corpora"
-
-
-def _require_something(documents: Documents) -> None:
-    corpus = documents.corpus
-    if any(_SOMETHING.search(corpus.buffer, d.start_byte, d.stop_byte) for d in corpus.documents):
-        return
-    skipped = documents.manifest.skipped
-    why = "; ".join(f"{s.path}: {s.reason}" for s in skipped[:5]) or "the sources hold no text"
-    if documents.manifest.excluded:
-        rules = ", ".join(f"{count} by {rule}" for rule, count in sorted(documents.manifest.excluded.items()))
-        why += f"; excluded {rules}"
-    raise SourceError(
-        "nothing to read", why=why, hint="name files or folders that hold text; -u reads what ignore files exclude"
-    )
-
-
-def _require_everything(documents: Documents) -> None:
-    faults = [f"{s.path}: {s.reason}" for s in documents.manifest.skipped]
-    faults += [
-        f"{d.path}: {d.replaced:,} character{'s' * (d.replaced > 1)} could not be decoded"
-        for d in documents.corpus.documents
-        if d.replaced
-    ]
-    if faults:
-        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise SourceError(
-            f"{len(faults)} of the sources could not be read whole",
-            why="; ".join(faults[:5]) + more,
-            hint="repair or exclude them (-g '!NAME'), or leave out --strict-input",
-        )
 
 
 def choose_mode(job: Job, documents: Documents, root: Model) -> str:

@@ -19,10 +19,11 @@ from typing import Any
 
 from . import __version__, contexts, evidence, kept, models, prepare, prompts, trace
 from .dispatch import Deadline
+from .documents import Documents
 from .errors import InvalidAnswer, LimitReached, RlmError, internal
 from .events import CitationChecked, DocumentsRead, NoticeGiven, RunFinished, RunStarted
 from .ledger import StopReason
-from .prepare import Documents, Job, Models
+from .prepare import Job, Models
 from .report import Ending, confined, limits_of, result_of
 from .result import (
     Answer,
@@ -33,7 +34,7 @@ from .result import (
 )
 from .run import Run
 from .sandbox import KERNEL_ENFORCED, Proof, Sandbox
-from .settings import shown_options, working_folder
+from .settings import shown_options, spelling_of, working_folder
 from .stream import Reader, Stream
 from .tools import Tools
 
@@ -303,9 +304,10 @@ class Question:
         return str(self.folder / trace.TRACE) if self.folder else None
 
     def _settings(self) -> dict[str, dict[str, Any]]:
-        """Every setting with its origin. `keys` and `models` say where keys are and stay out, as do options that may
-        hold one."""
-        values = {f.name: getattr(self.job.settings, f.name) for f in fields(self.job.settings)}
+        """Every setting with its origin. `keys` and `models` say where keys are and stay out, as do secrets and options
+        that may hold one."""
+        settings = [f.name for f in fields(self.job.settings) if not spelling_of(f.name).secret]
+        values = {name: getattr(self.job.settings, name) for name in settings}
         del values["keys"], values["models"]
         values["option"] = shown_options(values["option"], trace.HIDDEN)
         return {n: {"value": v, "origin": self.job.origins.get(n, "built-in")} for n, v in values.items()}

@@ -17,6 +17,7 @@ from . import loop, prompts, reply
 from .call import Call, Check, Complete, Completion, Execute, Message, Output, Purpose
 from .corpus import Corpus
 from .dispatch import OUT_OF_TIME, Deadline, Dispatch
+from .documents import Documents
 from .earlier import Earlier, Recorded
 from .errors import ModelError, RlmError
 from .events import (
@@ -30,7 +31,7 @@ from .events import (
 from .evidence import Coverage
 from .ledger import Ledger, Refusal, StopReason
 from .models import Model
-from .prepare import Documents, Job, Models
+from .prepare import Job, Models
 from .queries import RUN_WIDE, Queries
 from .result import Answer, Status, answer_text
 from .samples import Samples

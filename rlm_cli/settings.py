@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from .errors import ConfigError, UsageError
 
-Kind = Literal["text", "path", "choice", "flag", "count", "list", "int", "size", "usd", "duration", "table"]
+Kind = Literal["text", "path", "choice", "flag", "count", "list", "int", "size", "usd", "duration", "table", "codec"]
 Project = Literal["yes", "lower", "no"]
 
 
@@ -41,6 +41,8 @@ class Spelling:
     minimum: float | None = None
     files: bool = False
     """The values of a list are files."""
+    secret: bool = False
+    """Never shown, kept in a trace, or read from a variable, which every process started from here would see."""
 
     @property
     def names_files(self) -> bool:
@@ -48,10 +50,11 @@ class Spelling:
 
 
 def setting(default: Any, kind: Kind, *flags: str, **spelling: Any) -> Any:
-    metadata = {"spelling": Spelling(kind, flags, **spelling)}
+    how = Spelling(kind, flags, **spelling)
+    metadata = {"spelling": how}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata, repr=not how.secret)
 
 
 # fmt: off
@@ -171,6 +174,14 @@ class Settings:
     """How the REPL is offered to a model: text, as a block of code to write; tools, as a function to call; auto, text until the model calls a function."""
     effort: str | None = setting(None, "choice", choices=("low", "medium", "high"), none=True)
     """How long models that can reason do so before they reply; none leaves it to them."""
+    encoding: str = setting("auto", "codec")
+    """Encoding of texts that have no byte order mark: auto finds out for each file, or the name of a codec like cp1252."""
+    passwords: tuple[str, ...] = setting((), "list", secret=True)
+    """Passwords that are tried on encrypted documents and archives, in order. In your own configuration only; never shown or kept."""
+    ocr: bool = setting(False, "flag")
+    """Read pages without a text layer by tesseract, where it is installed: seconds a page."""
+    stdin_limit: int | None = setting(8 << 30, "size", none=True, minimum=1)
+    """Read at most this much of stdin, or of another pipe, and go on with it; half of --timeout ends it too, so that tail -f can be asked about."""
     corpora_size: int = setting(2 << 30, "size", minimum=0)
     """Disk space for the documents of past runs, for follow-up questions; half of it for one corpus at most."""
     subcall_models: tuple[str, ...] = setting((), "list")
@@ -254,6 +265,8 @@ def parse(name: str, raw: Any, source: str) -> Any:
             if not isinstance(raw, (list, tuple)) or not all(isinstance(part, str) for part in raw):
                 raise UsageError(f"{source}: a list of texts is wanted")
             value = tuple(raw)
+        case "codec":
+            value = _codec(raw, source)
         case "table":
             if not isinstance(raw, dict):
                 raise UsageError(f"{source}: a table is wanted")
@@ -307,6 +320,25 @@ def _size(raw: Any, source: str) -> int:
         if parts:
             return int(parts[1]) << 10 * " kmg".index(parts[2].lower() or " ")
     return _whole(raw, source)
+
+
+def _codec(raw: Any, source: str) -> str:
+    """`auto`, or a codec of text as Python calls it."""
+    import codecs
+    import difflib
+    from encodings.aliases import aliases
+
+    if raw == "auto":
+        return "auto"
+    try:
+        found = codecs.lookup(raw)
+        b"text".decode(found.name)  # LookupError for what is no encoding of text (base64, rot13)
+        return found.name
+    except (LookupError, TypeError, ValueError):
+        names = sorted({name for pair in aliases.items() for name in pair})
+        near = difflib.get_close_matches(str(raw).lower().replace("-", "_"), names, n=2)
+        hint = f"did you mean {' or '.join(near)}?" if near else "auto, or a codec like utf-8, cp1252, shift_jis"
+        raise UsageError(f"{source}: there is no encoding {str(raw)[:80]!r}", hint=hint) from None
 
 
 def working_folder() -> Path:

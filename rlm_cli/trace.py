@@ -26,10 +26,11 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, BinaryIO, get_args
 
 from .errors import UsageError
 from .events import UNKEPT, Event, RunFinished, Stamped
@@ -172,15 +173,22 @@ def write_whole(path: Path, text: str, mode: int = 0o666) -> None:
 
     Raises `OSError`.
     """
+    with whole_file(path, mode) as file:
+        file.write(text.encode("utf-8", "replace"))
+
+
+@contextmanager
+def whole_file(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """The same for what is written in pieces: it is there when this ends well, and only then."""
     target = Path(os.path.realpath(path))  # a link stays a link
     draft = target.with_name(f".{target.name}.{os.urandom(6).hex()}")
     # Nobody can have put a link in place of a draft whose name nobody knew.
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
+        with os.fdopen(descriptor, "wb") as file:
             if target.exists():
                 os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
-            file.write(text)
+            yield file
         draft.replace(target)
     except BaseException:
         draft.unlink(missing_ok=True)

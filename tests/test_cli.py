@@ -213,7 +213,7 @@ def test_the_flags_of_input(rlm: Rlm) -> None:
     (rlm.home / "question").write_text("What is the answer?\n", encoding="utf-8")
     asked = "What is the answer?"
     plain = files(rlm, asked, "docs")
-    assert (plain["read"], plain["excluded"]) == (2, {".gitignore": 1, "hidden": 2})
+    assert (plain["read"], plain["excluded"]) == (2, {"docs/.gitignore": 1, "hidden": 2})
     assert files(rlm, "-g", "*.md", asked, "docs")["read"] == 1
     assert files(rlm, "-t", "md", "-t", "txt", asked, "docs")["read"] == 2
     assert files(rlm, "-u", asked, "docs")["read"] == 3
@@ -297,7 +297,7 @@ def test_skipped_files_are_named(rlm: Rlm) -> None:
     whole = rlm("ask", "-v", "-m", "offline/extractive", "What is the answer?", "docs").err
     assert "docs/6.docx" in whole
     assert "docs/a.txt  text · utf-8" in whole
-    assert "rlm: excluded 1 by .gitignore" in whole
+    assert "rlm: excluded 1 by docs/.gitignore" in whole
 
 
 def test_a_key_in_a_document_is_not_kept(rlm: Rlm) -> None:

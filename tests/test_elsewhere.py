@@ -89,7 +89,7 @@ def read(
             stdin=None,
             progress=readings.append if readings is not None else lambda _: None,
             stop=stop or threading.Event(),
-            options=options,
+            options=options or Options(),
             allowance=allowance or Allowance(),
             texts=texts,
         )

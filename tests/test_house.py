@@ -18,6 +18,7 @@ RUN = {
     "prepare",
     "question",
     "dispatch",
+    "documents",
     "stream",
     "contexts",
     "seen",

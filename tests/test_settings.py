@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rlm_cli.cli.commands import shown
 from rlm_cli.cli.configuration import BUILT_IN, Resolved, resolve
 from rlm_cli.errors import ConfigError, RlmError, UsageError
 from rlm_cli.settings import Settings, helps, parse, spelling_of
@@ -120,6 +121,8 @@ def test_config_replaces_the_files_and_no_config_ignores_them(home: Path) -> Non
         "[keys]\na = {command = 'x'}",
         "[models.a]\nmodel = 'b/c'",
         "retries = 9",
+        "passwords = ['SENTINEL']",
+        "ocr = true",
     ],
 )
 @pytest.mark.parametrize("name", ["rlm.toml", "pyproject.toml"])
@@ -192,6 +195,20 @@ def test_a_key_in_a_file_is_refused_and_never_repeated(home: Path, text: str) ->
         "SENTINEL"
         not in f"{caught.value!r} {caught.value} {caught.value.why} {caught.value.hint} {caught.value.__cause__}"
     )
+
+
+def test_passwords_are_for_your_own_file_and_are_not_shown(home: Path) -> None:
+    """No variable, no project's file; `rlm config origins` and a settings' text do not tell them."""
+    user(home, "passwords = ['SENTINEL']")
+    found = resolved(home, environ={"RLM_PASSWORDS": "other"})
+    assert found.settings.passwords == ("SENTINEL",)
+    assert "configuration file" in found.warnings[0]
+    assert "SENTINEL" not in repr(found.settings) + shown(found.settings.passwords, spelling_of("passwords"))
+    for text in ("passwords = 'SENTINEL\n", "passwords = ['SENTINEL', 3]", "passwords = {SENTINEL = 1}"):
+        user(home, text)
+        with pytest.raises(RlmError) as caught:
+            resolved(home)
+        assert "SENTINEL" not in f"{caught.value!r} {caught.value} {caught.value.why} {caught.value.hint}"
 
 
 def test_an_unknown_variable_is_a_warning(home: Path) -> None:

@@ -62,6 +62,8 @@ EVIL = {
     "split": "\x1b\x1b[2J[2Jtext",
 }
 
+READ = "rlm: read 42 files · 2.5 M chars · ~640 k tokens · skipped 1: 1 no text"
+
 
 def rows(happened: list[Stamped], now: float, canvas: Canvas) -> list[str]:
     return [line for line, _ in frame(fold(happened), now, canvas)]
@@ -83,8 +85,27 @@ class TestFrames:
         """While documents are read the line says how far and where."""
         happened = stamped([(0, None, Reading(12, 3_400_000, 88, "contracts/acme.pdf"))])
         assert rows(happened, 2, Canvas(100, 30)) == [
-            "reading 12 files · 3.4 MB · 88 pages · contracts/acme.pdf   0:02   Ctrl-C stops"
+            "reading 12 files · 3.4 MB · 88 pages · contracts/acme.pdf (2s)   0:02   Ctrl-C stops"
         ]
+
+    def test_reading_that_is_slow(self) -> None:
+        """The file that takes long is named with its time; a pipe from which nothing comes is waited for."""
+        happened = stamped([(0, None, Reading(1, 10, 0, "a.txt")), (3, None, Reading(1, 10, 0, "slow.pdf"))])
+        assert rows(happened, 4, Canvas(100, 30))[0].startswith("reading 1 file · 10 B · slow.pdf   0:04")
+        assert rows(happened, 12, Canvas(100, 30))[0].startswith("reading 1 file · 10 B · slow.pdf (9s)   0:12")
+        happened = stamped([(0, None, Reading(0, 7, 0, "-")), (1, None, Reading(0, 9, 0, "-"))])
+        happened += stamped([(5, None, Reading(0, 9, 0, "-"))])
+        assert rows(happened, 2, Canvas(100, 30))[0].startswith("reading 0 files · 9 B · stdin ")
+        assert rows(happened, 6, Canvas(100, 30))[0].startswith(
+            "reading 0 files · 9 B · waiting for more of stdin (5s)"
+        )
+        out, now = io.StringIO(), 0.0
+        view = Plain(out, clock=lambda: now)
+        view.on(happened[0])
+        now = EVERY_S + 1
+        view.tick()
+        view.close()
+        assert out.getvalue() == "rlm: reading · 0 files · 7 B · waiting for more of stdin (11s)\n"
 
     def test_tools(self) -> None:
         """A call of a function of the user's is a row while it runs, and counted apart from models afterwards."""
@@ -461,7 +482,7 @@ class TestTerminal:
         assert "├ 0.1 … 0.18" in shown
         stop.touch()
         terminal.until(lambda text: "THE ANSWER" in text)
-        assert terminal.text == "rlm: skipped scan.pdf: no text\nrlm: this notice stays\nTHE ANSWER"
+        assert terminal.text == f"{READ}\nrlm: skipped scan.pdf: no text\nrlm: this notice stays\nTHE ANSWER"
         assert not terminal.screen.cursor.hidden
         assert not terminal.screen.history.top
 
@@ -497,7 +518,7 @@ class TestTerminal:
         terminal.until(lambda text: "Ctrl-C stops" in text)
         stop.touch()
         terminal.until(lambda text: "THE ANSWER" in text)
-        assert terminal.text == "rlm: skipped scan.pdf: no text\nrlm: this notice stays\nTHE ANSWER"
+        assert terminal.text == f"{READ}\nrlm: skipped scan.pdf: no text\nrlm: this notice stays\nTHE ANSWER"
 
     def test_a_terminal_that_does_not_read(self, tmp_path: Path) -> None:
         """With output stopped (Ctrl-S) the loop goes on: it notices the end and only then waits, not for long."""
@@ -546,6 +567,7 @@ def test_resizing_leaves_no_ghosts(tmp_path: Path) -> None:
         lines_left = [line for line in screen().splitlines() if line.strip()]
         assert lines_left == [
             *map(str, range(1, 41)),
+            READ,
             "rlm: skipped scan.pdf: no text",
             "rlm: this notice stays",
             "THE ANSWER",

@@ -95,7 +95,7 @@ def read(
     builder = CorpusBuilder()
     try:
         manifest = gather(
-            sources, rules or Rules(), builder, stdin=stdin, progress=lambda reading: None, stop=threading.Event(), options=options
+            sources, rules or Rules(), builder, stdin=stdin, progress=lambda reading: None, stop=threading.Event(), options=options or Options()
         )  # fmt: skip
         corpus = builder.finish()
     finally:

@@ -234,7 +234,7 @@ class _Command(TyperCommand):
             if rows := [(written(o), explained(o)) for o in options if o.spelling.group == group]:
                 with formatter.section(group):
                     formatter.write_dl(rows, col_max=30)
-        more = "Show the common options; --help shows all." if self.described.name == "ask" else "Show this."
+        more = "Show the common options; --help shows all." if len(self.described.options) >= 5 else "Show this."
         with formatter.section("Help"):
             formatter.write_dl([("-h, --help", more)], col_max=30)
 

@@ -12,14 +12,13 @@ import codecs
 import json
 import os
 import signal
-import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from .. import contexts, prepare, question, read
+from .. import contexts, prepare, question
 from ..earlier import load
 from ..errors import RlmError, UsageError
 from ..prepare import Job
@@ -31,8 +30,8 @@ from ..views.answer import answer_text, citation_lines, summary_line
 from .configuration import cache_folder, state_folder
 from .failure import say_error, tell, warn
 from .plan import plan_text
-
-TICKS_PER_SECOND = 8
+from .sources import or_stdin, readers_of_stdin, with_list
+from .watched import closing, tick, watched
 
 
 def run(asked: str | None, sources: list[str], settings: Settings, origins: Mapping[str, str], for_real: str) -> int:
@@ -44,7 +43,7 @@ def run(asked: str | None, sources: list[str], settings: Settings, origins: Mapp
     job = job_of(asked, sources, settings, origins)
     wishes = Wishes(settings.progress, settings.quiet, settings.verbose, settings.color)
     view = choose_view(wishes, sys.stderr)
-    with _closing(view):
+    with closing(view):
         if settings.dry_run:
             return _plan(job, view, for_real)
         for flag, place in (("-o", settings.output), ("--trace", settings.trace)):
@@ -56,15 +55,12 @@ def run(asked: str | None, sources: list[str], settings: Settings, origins: Mapp
 
 def job_of(asked: str | None, sources: list[str], settings: Settings, origins: Mapping[str, str]) -> Job:
     """The job, with every `-` and every default source decided. Raises `UsageError`."""
-    readers = [settings.question_file, settings.files_from, *dict.fromkeys(sources)].count("-")
-    if readers > 1:
-        raise UsageError("stdin can be read once only", hint="use - for the question, the list or the documents")
+    readers = readers_of_stdin(sources, settings)
     if settings.question_file is not None:
         asked = _question(settings.question_file)
     if asked is None or not asked.strip():
         raise UsageError("the question is empty", hint='rlm ask "Which …?" FILE')
-    if settings.files_from is not None:
-        sources = [*sources, *read.read_list(settings.files_from, sys.stdin.buffer)]
+    sources = with_list(sources, settings)
     earlier = None
     if settings.follow_up:
         if sources or settings.files_from is not None:
@@ -73,11 +69,8 @@ def job_of(asked: str | None, sources: list[str], settings: Settings, origins: M
         earlier = load(state_folder(), settings.run)
     elif settings.run is not None:
         raise UsageError("--run says which run -c goes on from", hint='rlm ask -c --run RUN "…"')
-    elif not sources and settings.files_from is None:
-        if readers or not _has_input(sys.stdin):
-            why = "no source was named, and stdin is the question" if readers else "no source was named or piped in"
-            raise UsageError("no documents", why=why, hint='rlm ask "…" FILE')
-        sources = ["-"]
+    else:
+        sources = or_stdin(sources, settings, readers, 'rlm ask "…" FILE')
     careful = bool(os.environ.get("CI")) or settings.json or settings.jsonl
     stdin: BinaryIO | None = sys.stdin.buffer if sys.stdin is not None else None
     asked = asked.strip().encode("utf-8", "replace").decode()  # broken UTF-8 of an argument is not for a model
@@ -93,23 +86,6 @@ def _question(path: str) -> str:
         raise UsageError(f"the question file {path} cannot be read", why=error.strerror or "") from error
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return data.decode("utf-16" if wide else "utf-8-sig", "replace")
-
-
-def _has_input(stream: object) -> bool:
-    """A pipe, a socket or a regular file. Not a terminal and not /dev/null."""
-    try:
-        mode = os.fstat(stream.fileno()).st_mode  # type: ignore[attr-defined]
-    except (OSError, ValueError, AttributeError):
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISREG(mode)
-
-
-@contextmanager
-def _closing(view: View) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        view.close()
 
 
 class _Lines:
@@ -147,7 +123,7 @@ def _ask(job: Job, view: View, stream: _Lines | None) -> Result:
         state = None if job.settings.no_save else state_folder()
         asking = asyncio.ensure_future(question.ask(job, state=state, readers=[reader], stopped_by=lambda: stopped))
         with _signals(asking, view, set_stopped):
-            ticking = asyncio.ensure_future(_tick(view))
+            ticking = asyncio.ensure_future(tick(view))
             try:
                 return await asking
             finally:
@@ -188,12 +164,6 @@ def _signals(asking: asyncio.Future[Result], view: View, stopped: object) -> Ite
             loop.remove_signal_handler(number)
 
 
-async def _tick(view: View) -> None:
-    while True:
-        view.tick()
-        await asyncio.sleep(1 / TICKS_PER_SECOND)
-
-
 def _plan(job: Job, view: View, for_real: str) -> int:
     """`--dry-run`: read, plan, send nothing."""
 
@@ -201,7 +171,7 @@ def _plan(job: Job, view: View, for_real: str) -> int:
         models = prepare.connect_models(job)
         tools = await prepare.open_tools(job, models)
         try:
-            documents = await prepare.read_documents(job, lambda event, call: None)
+            documents = await watched(view, lambda emit: prepare.read_documents(job, emit))
         finally:
             if tools is not None:
                 tools.close()

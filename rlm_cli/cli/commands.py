@@ -7,7 +7,7 @@ command names the function that does its work; it is imported when the command i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from ..settings import Settings, Spelling, helps, spelling_of
 
@@ -64,11 +64,17 @@ class Command:
     at_most: int | None = None
     """How many arguments it takes; None = any number."""
 
+    @property
+    def takes_sources(self) -> bool:
+        return "SOURCE" in self.operands
+
 
 def shown(value: object, spelling: Spelling) -> str:
     """A setting's value as a person writes it: 15m, 1.00, none."""
     if value is None:
         return "none"
+    if spelling.secret and value:
+        return "(hidden)"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and spelling.kind == "usd":
@@ -105,6 +111,33 @@ CONFIG = Option(
 )
 
 
+READ_OPTIONS = (
+    "files_from", "globs", "types", "unrestricted", "strict_input", "timeout", "output", "json", "progress", "quiet",
+    "verbose", "color",
+)  # fmt: skip
+"""The settings that `rlm read` has flags for. All of those of input, and what reading and printing need."""
+READ_HELPS = {
+    "timeout": "Half of it is how long a pipe that does not end is read: 90s, 10m, 2h or none.",
+    "output": "Write to FILE instead of stdout, whole or not at all.",
+    "json": "With --list: one JSON object, rlm.manifest/1.",
+    "progress": "What stderr shows while documents are read: a live line, plain lines or nothing.",
+    "verbose": "Name what was skipped and what rules excluded.",
+}
+LIST = Option(
+    "list",
+    Spelling("flag", ("--list",), group="Answer", common=True, configurable=False),
+    own_help="Print what became of every path instead: kind, encoding, size; skipped and why; excluded and by what.",
+)
+
+
+def _read_options(options: Sequence[Option]) -> tuple[Option, ...]:
+    found = [replace(o, own_help=READ_HELPS.get(o.name, "")) for o in options if o.name in READ_OPTIONS]
+    common = ("globs", "output", "json", "quiet", "verbose")
+    found = [replace(o, spelling=replace(o.spelling, common=o.name in common)) for o in found]
+    place = next(n for n, option in enumerate(found) if option.spelling.group == "Answer")
+    return (*found[:place], CONFIG, LIST, *found[place:])
+
+
 def commands() -> tuple[Command, ...]:
     """Every command, in the order of the help."""
     ask_options = list(_setting_options())
@@ -113,6 +146,13 @@ def commands() -> tuple[Command, ...]:
     return (
         Command(
             "ask", "QUESTION [SOURCE]...", "Answer a question from documents.", "app:ask", options=tuple(ask_options)
+        ),
+        Command(
+            "read",
+            "[SOURCE]...",
+            "Print what a model would see: the text of documents, or what became of every path.",
+            "reading:read",
+            options=_read_options(ask_options),
         ),
         Command("show", "[RUN]", "Look at a run: its calls, its answer, its citations.", "look:show", at_most=1),
         Command("runs", "", "List the runs that were kept, the newest first.", "look:runs", at_most=0),

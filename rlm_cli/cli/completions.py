@@ -31,9 +31,12 @@ def bash() -> str:
     flags = "\n".join(f"        {c.name}) flags='{_flags(c)}' ;;" for c in commands())
     words = "\n".join(f"        {c.name}) words='{' '.join(c.words)}' ;;" for c in commands() if c.words)
     values = "\n".join(_bash_value(option) for option in _options() if option.takes_value)
-    return (
-        BASH.replace("@names@", names).replace("@flags@", flags).replace("@words@", words).replace("@values@", values)
-    )
+    sources = "".join(f" {command.name} " for command in commands() if command.takes_sources)
+    parts = {"names": names, "flags": flags, "words": words, "values": values, "sources": sources}
+    text = BASH
+    for name, part in parts.items():
+        text = text.replace(f"@{name}@", part)
+    return text
 
 
 BASH = """\
@@ -71,7 +74,7 @@ _rlm() {
         COMPREPLY=($(compgen -W "$flags" -- "$cur"))
     elif [[ -n $words ]]; then
         COMPREPLY=($(compgen -W "$words" -- "$cur"))
-    elif [[ $command == ask ]]; then
+    elif [[ "@sources@" == *" $command "* ]]; then
         compopt -o filenames 2>/dev/null
         local IFS=$'\\n'
         COMPREPLY=($(compgen -f -- "$cur"))
@@ -151,8 +154,8 @@ def _zsh_command(command: Command) -> str:
             for word, help_ in zip(command.words, command.word_helps, strict=True)
         )
         lines.append(f'"1: :(({told}))"')
-    elif command.name == "ask":
-        lines += ["'1:question: '", "'*:source:_files'"]
+    elif command.takes_sources:
+        lines += ["'1:question: '"] * command.operands.startswith("QUESTION") + ["'*:source:_files'"]
     return (
         f"        {command.name})\n            _arguments -s -S "
         + " \\\n                ".join(lines)
@@ -209,7 +212,7 @@ def fish() -> str:
         lines += [f"complete -c rlm {seen} {part}" for option in command.options for part in _fish_option(option)]
         for word, help_ in zip(command.words, command.word_helps, strict=True):
             lines.append(f"complete -c rlm {seen} -a {word} -d {_fish_quoted(help_)}")
-        if command.name == "ask":
+        if command.takes_sources:
             lines.append(f"complete -c rlm {seen} -F")
     return "\n".join(lines) + "\n"
 

@@ -118,7 +118,7 @@ def _from_environment(environ: Mapping[str, str]) -> tuple[Layer, list[str]]:
 
 def _in_variables(name: str) -> bool:
     spelling = spelling_of(name)
-    return spelling.configurable and spelling.kind != "table"
+    return spelling.configurable and spelling.kind != "table" and not spelling.secret
 
 
 def _parse(name: str, raw: Any, source: str) -> Any:

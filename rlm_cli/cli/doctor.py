@@ -145,7 +145,6 @@ def _readers(settings: Settings) -> Iterator[Finding]:
         ("pypdfium2", "PDF"),
         ("pypdf", "PDF"),
         ("chardet", "text encodings"),
-        ("ignore-python", "ignore files"),
     ):
         try:
             yield Finding("ok", "readers", f"{package} {metadata.version(package)} ({reads})")

@@ -18,7 +18,7 @@ from ..result import SCHEMA, Citation, Located, Result, Status
 from ..schema import SHORT_TYPES
 from ..settings import Settings, helps, spelling_of, variable
 from ..trace import TYPES
-from .commands import GROUPS, SUMMARY, Command, Option, commands, exit_codes, shown, variables
+from .commands import CONFIG, GROUPS, SUMMARY, Command, Option, commands, exit_codes, shown, variables
 
 DATE = "2026-11-24"
 """Of the last change worth a reader's notice; not the build's, so that the page is reproducible."""
@@ -46,7 +46,7 @@ def page() -> str:
     ]
     for command in commands():
         lines += _command(command)
-    lines += [".SH OPTIONS OF ASK", *_ask_options(), *_configuration()]
+    lines += [".SH OPTIONS OF ASK", *_ask_options(), ".SH OPTIONS OF READ", *_read_options(), *_configuration()]
     lines += [".SH SCHEMAS", *_paragraphs(SCHEMAS)]
     lines += [".SH ENVIRONMENT", *_paragraphs(ENVIRONMENT), *_environment()]
     lines += [".SH OUTPUT", *_output()]
@@ -64,6 +64,11 @@ DESCRIPTION = (
     f"${Settings().max_budget:.2f} unless you say otherwise.",
     "A source is a file, a folder, a pattern or - for stdin. Without one stdin is read, where something is piped in.",
     "Options may stand before, between and after the arguments of a command; everything after -- is an argument.",
+)
+READ = (
+    "rlm read prints the text as the session has it: of one document its text, of several each below a heading that "
+    "ends in a word no document can know; pages begin with a form feed. No model is asked and no key needed. Exit code "
+    "4 says that nothing is readable."
 )
 SCHEMAS = (
     "The SPEC of --schema is a JSON Schema, inline ({...}) or in a file, whose name has a dot or a slash in it; or the "
@@ -143,6 +148,15 @@ def _ask_options() -> list[str]:
         for option in (option for option in ask.options if option.spelling.group == group):
             lines += [".TP", _flags(option), _text(_help(option))]
     return lines
+
+
+def _read_options() -> list[str]:
+    """Those that mean something else there; the others by name."""
+    read = next(command for command in commands() if command.name == "read")
+    own = [option for option in read.options if option.own_help and option is not CONFIG]
+    same = ", ".join(option.spelling.flags[-1] for option in read.options if option not in own)
+    lines = [line for option in own for line in (".TP", _flags(option), _text(_help(option)))]
+    return [*_paragraphs([READ, f"As with ask: {same}."]), *lines]
 
 
 def _flags(option: Option) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..prepare import Documents, Job, Models
+from ..documents import Documents
+from ..prepare import Job, Models
 from ..prompts import goes_on
 from ..sandbox import KERNEL_ENFORCED, Sandbox
 from ..tools import Tools
-from ..views.figures import count, plural, usd
-from ..views.lines import listed
+from ..views.figures import usd
+from ..views.lines import listed, manifest_line
 from ..views.safe import clean, one_line
 
 
@@ -28,7 +29,7 @@ def plan_text(
 ) -> str:
     """The plan, some lines; ends in a newline. `sandbox`: where code will run, if any will; `for_real`: the line that
     asks. Raises `SandboxError`."""
-    lines = [*_listed(job, documents), _size(documents)]
+    lines = [*_listed(job, documents), manifest_line(documents.loaded())]
     lines += [f"skipped  {one_line(s.path)}: {one_line(s.reason)}" for s in documents.manifest.skipped]
     lines += [
         f"excluded {number:,} by {one_line(rule)}" for rule, number in sorted(documents.manifest.excluded.items())
@@ -49,17 +50,6 @@ def _listed(job: Job, documents: Documents) -> Iterator[str]:
     if job.settings.verbose:
         for document in documents.corpus.documents:
             yield listed(document)
-
-
-def _size(documents: Documents) -> str:
-    parts = [
-        plural(len(documents.corpus.documents), "file"),
-        f"{count(documents.corpus.chars)} chars",
-        f"~{count(documents.tokens)} tokens",
-    ]
-    if documents.manifest.skipped:
-        parts.append(f"skipped {len(documents.manifest.skipped):,}")
-    return " · ".join(parts)
 
 
 def _setup(job: Job, models: Models, mode: str, sandbox: Sandbox | None) -> Iterator[str]:

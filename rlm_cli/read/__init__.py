@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import functools
 import glob
-import io
 import os
-import select
 import stat
 import threading
 import time
@@ -22,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -36,6 +35,7 @@ from .extract import Request
 from .frames import Frame
 from .members import Wanted
 from .pieces import Options, Unreadable
+from .pipes import Bounds, Pipe, Stopped
 from .walk import Found, Rules
 from .workers import Coming, Extracting, Extractors
 
@@ -43,10 +43,23 @@ if TYPE_CHECKING:
     from .elsewhere import Elsewhere
     from .incoming import Fetched
 
-__all__ = ["Allowance", "Manifest", "Rules", "Skipped", "Texts", "gather", "read_list", "shown"]
+__all__ = [
+    "Allowance",
+    "Bounds",
+    "Manifest",
+    "Options",
+    "Rules",
+    "Skipped",
+    "Stopped",
+    "Texts",
+    "gather",
+    "read_list",
+    "shown",
+]
 
 STDIN = "-"
 PROGRESS_S = 0.1
+READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 MOST_WAITING = 256
 """Files that are known before it is their turn."""
 
@@ -66,6 +79,8 @@ class Manifest:
     skipped: tuple[Skipped, ...] = ()
     excluded: dict[str, int] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    cut: tuple[str, ...] = ()
+    """Pipes that were read in part, because they had no end within bounds."""
 
 
 def gather(
@@ -76,14 +91,15 @@ def gather(
     stdin: BinaryIO | None,
     progress: Callable[[Reading], None],
     stop: threading.Event,
-    options: Options | None = None,
-    allowance: Allowance = Allowance(),  # noqa: B008  # frozen
+    options: Options = Options(),  # noqa: B008  # frozen
+    bounds: Bounds = Bounds(),  # noqa: B008
+    allowance: Allowance = Allowance(),  # noqa: B008
     texts: Texts | None = None,
 ) -> Manifest:
     """Read every source into `builder`.
 
     Raises `SourceError` for a source that does not exist, `UsageError` for an unknown type or a bad glob. `progress` is
-    called at most every tenth of a second, from this thread.
+    called at once and then at most every tenth of a second, from this thread. `bounds`: of what may never end.
     """
     walk.check(rules)
     for source in sources:
@@ -98,7 +114,7 @@ def gather(
 
             return open_until_then.enter_context(Elsewhere(allowance, texts))
 
-        gathering = _Gathering(rules, builder, stdin, progress, stop, extractors, elsewhere, options or Options())
+        gathering = _Gathering(rules, builder, stdin, progress, stop, extractors, elsewhere, options, bounds)
         return gathering.read(sources)
 
 
@@ -110,10 +126,6 @@ def read_list(path: str, stdin: BinaryIO) -> list[str]:
         raise UsageError(f"--files-from: {path} cannot be read", why=error.strerror or "") from error
     parts = data.split(b"\0") if b"\0" in data else data.splitlines()
     return [os.fsdecode(part) for part in parts if part]
-
-
-class Stopped(Exception):
-    """The run was interrupted while documents were read."""
 
 
 class _Abandoned(Exception):
@@ -135,16 +147,19 @@ class _Gathering:
         extractors: Extractors,
         elsewhere: Callable[[], Elsewhere],
         options: Options,
+        bounds: Bounds,
     ) -> None:
         self.elsewhere = elsewhere
+        self.options = options
+        self.bounds = bounds
         self.rules = rules
         self.builder = builder
         self.stdin = stdin
         self.stop = stop
         self.extractors = extractors
-        self.options = options
         self.account = walk.Account()
         self.skipped: list[Skipped] = []
+        self.cut: list[str] = []
         self._notices: list[str] = []
         self._progress = progress
         self._last = 0.0
@@ -152,6 +167,7 @@ class _Gathering:
 
     def read(self, sources: Sequence[str]) -> Manifest:
         seen: set[str] = set()
+        self._show("", at_once=True)
         for coming in self._ahead(self._found(sources, seen)):
             found = coming.found
             self._check()
@@ -165,16 +181,19 @@ class _Gathering:
                 self._extracted(found, coming.extracting)
             else:
                 self._file(found)
-        self._show("", final=True)
+        self._show("", at_once=True)
         excluded = dict(sorted(self.account.excluded.items()))
         kept_out = sum(excluded.values())
         if kept_out > 10 * max(self._files, 1):
             told = f"rules kept out {kept_out:,} entries and left {self._files:,} files; -u reads ignored ones"
             self._notices.append(told)
-        return Manifest(tuple(self.skipped), excluded, tuple(self._notices))
+        return Manifest(tuple(self.skipped), excluded, tuple(self._notices), tuple(map(printable, self.cut)))
 
     def _found(self, sources: Sequence[str], seen: set[str]) -> Iterator[Found]:
         """Every file of every source, each once."""
+        if len(sources) == 1 and os.path.isdir(sources[0]):  # noqa: PTH112  # a walk meets nothing twice
+            yield from self._expand(sources[0])
+            return
         for source in sources:
             for found in self._expand(source):
                 place = source if found.away and found.named else found.path
@@ -210,10 +229,11 @@ class _Gathering:
         reading = fetching = 0
         for one in found:
             coming = Coming(one)
+            known = one.file and not one.problem and (one.only or formats.by_name(one.path))
             if one.away is not None:
                 self.elsewhere().begin(coming)
                 fetching += 1
-            elif one.file and not one.problem and (one.only or formats.by_name(one.path)) and _is_file(one.file):
+            elif known and (one.regular or _is_file(one.file or "")):
                 coming.extracting = self.extractors.submit(self._request(one))
                 reading += 1
             queue.append(coming)
@@ -240,15 +260,16 @@ class _Gathering:
         assert found.file is not None
         suffix = os.path.splitext(found.path)[1].lower()  # noqa: PTH122
         try:
-            mode = os.stat(found.file).st_mode  # noqa: PTH116
+            mode = stat.S_IFREG if found.regular else os.stat(found.file).st_mode  # noqa: PTH116
             if stat.S_ISFIFO(mode) and found.named:  # <(command), /dev/stdin
                 with open(os.open(found.file, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:  # noqa: PTH123
-                    return self._stream(found, _waiting_reader(pipe, self.stop))
+                    return self._pipe(found, pipe)
             if not stat.S_ISREG(mode):
                 return self._skip(found.path, _sort_of(mode))
             if suffix in formats.UNSUPPORTED:
                 return self._skip(found.path, f"unsupported type ({suffix[1:]})")
-            with open(found.file, "rb", buffering=0) as file:  # noqa: PTH123
+            # One that was put there in the meantime and would make us wait does not.
+            with open(os.open(found.file, READ), "rb", buffering=0) as file:  # noqa: PTH123
                 self._stream(found, file.read)
         except OSError as error:
             self._skip(found.path, f"unreadable ({error.strerror})")
@@ -257,14 +278,26 @@ class _Gathering:
         if self.stdin is None:
             return self._skip(STDIN, "there is no stdin")
         try:
-            self._stream(Found(STDIN, None, named=True), _waiting_reader(self.stdin, self.stop))
+            self._pipe(Found(STDIN, None, named=True), self.stdin)
         except OSError as error:
             self._skip(STDIN, f"unreadable ({error.strerror})")
+
+    def _pipe(self, found: Found, stream: BinaryIO | FileIO) -> None:
+        """What may never end: cut where the bounds say, and that is told."""
+        path, this = found.path, threading.current_thread()
+        pipe = Pipe(
+            stream, self.bounds, self.stop, lambda: self._show(path) if threading.current_thread() is this else None
+        )
+        self._stream(found, pipe.read)
+        if pipe.cut:
+            self.cut.append(path)
+            what = "stdin" if path == STDIN else printable(path)
+            self._notices.append(f"{what} was cut {pipe.cut}: what came until then is read")
 
     def _stream(self, found: Found, read: Callable[[int], bytes]) -> None:
         """Text goes straight into the corpus; what is something else by its first bytes goes to a worker."""
         path, head = found.path, text.read_head(read)
-        choice = formats.choose(path, head)
+        choice = formats.choose(path, head, encoding=self.options.encoding)
         if choice.reason:
             return self._skip(path, choice.reason)
         if choice.format is not None:
@@ -273,7 +306,7 @@ class _Gathering:
 
     def _text(self, path: str, head: bytes, read: Callable[[int], bytes], encoding: str | None = None) -> None:
         with self.builder.document(printable(path), "text") as document:
-            for size in text.decode(head, read, document, encoding):
+            for size in text.decode(head, read, document, self.options.encoding or encoding):
                 self._bytes += size
                 self._show(path)
                 self._check()
@@ -304,15 +337,14 @@ class _Gathering:
     # ── what workers read ──
 
     def _request(self, found: Found) -> Request:
-        rules, root = self.rules, found.root
+        rules = self.rules
+        way = walk.way(found.root) + found.path[len(found.root) :].lstrip("/") if found.root else found.path
+        if found.away is not None:
+            from .elsewhere import below
+
+            way = below(found.path, found.root)
         wanted = Wanted(
-            printable(found.path),
-            printable(root),
-            rules.globs,
-            rules.suffixes,
-            rules.unrestricted >= 2,
-            found.only,
-            bypass=found.named,
+            printable(way), rules.globs, rules.suffixes, rules.unrestricted >= 2, found.only, bypass=found.named
         )
         outer = found.path.removesuffix("!/" + found.only) if found.only else found.path
         return Request(found.file or "", outer, wanted, self.options)
@@ -382,9 +414,9 @@ class _Gathering:
         if self.stop.is_set():
             raise Stopped
 
-    def _show(self, path: str, final: bool = False) -> None:
+    def _show(self, path: str, at_once: bool = False) -> None:
         now = time.monotonic()
-        if final or now - self._last >= PROGRESS_S:
+        if at_once or now - self._last >= PROGRESS_S:
             self._last = now
             self._progress(Reading(self._files, self._bytes, self._pages, printable(path)))
 
@@ -425,22 +457,6 @@ def _is_file(path: str) -> bool:
 def _sort_of(mode: int) -> str:
     kinds = ((stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"))
     return f"not a regular file ({next((name for test, name in kinds if test(mode)), 'a device')})"
-
-
-def _waiting_reader(stream: BinaryIO | io.FileIO, stop: threading.Event) -> Callable[[int], bytes]:
-    """Read that can be stopped while nothing comes: a pipe may stay open for ever."""
-    try:
-        descriptor = stream.fileno()
-    except (OSError, io.UnsupportedOperation, AttributeError):
-        return stream.read  # a file object in memory never waits
-
-    def read(size: int) -> bytes:
-        while not select.select([descriptor], [], [], PROGRESS_S)[0]:
-            if stop.is_set():
-                raise Stopped
-        return os.read(descriptor, size)
-
-    return read
 
 
 def _missing(source: str) -> SourceError:

@@ -113,9 +113,14 @@ def _listed(source: str, rules: Rules, cut: Any) -> Any:
 
 def _rule(path: str, root: str, rules: Rules) -> str:
     """The rule that keeps a file of a store out; empty when none does."""
-    wanted = Wanted(path, root, rules.globs, rules.suffixes, hidden=True, bypass=False)
+    wanted = Wanted(below(path, root), rules.globs, rules.suffixes, hidden=True, bypass=False)
     name = path.rpartition("/")[2]
     return wanted.rule("", None if formats.suffix_of(name) in formats.CONTAINERS else name)
+
+
+def below(path: str, root: str) -> str:
+    """What globs are asked of: the path below the folder that was named, else without the scheme."""
+    return path[len(root) :].lstrip("/") if root else path.partition("://")[2]
 
 
 def member(source: str) -> tuple[str, str]:

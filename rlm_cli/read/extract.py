@@ -160,7 +160,7 @@ class Extraction:
     def _file(self, name: str, file: Any, path: str, place: frames.Place, depth: int, wrapped: int = 0) -> None:
         head = text.read_head(file.read)
         stream = _Ahead(head, file)
-        choice = formats.choose(name, head)
+        choice = formats.choose(name, head, encoding=self._options.encoding)
         found = choice.format
         whole: BinaryIO | None = None
         if (found is not None and not found.streams) or head.startswith(formats.OLE):
@@ -186,7 +186,7 @@ class Extraction:
             return
         self._tell(frames.Begin(path, "text"))
         writer = Writer(self._tell)
-        for _ in text.decode(head, stream.file.read, writer):
+        for _ in text.decode(head, stream.file.read, writer, self._options.encoding):
             pass
         writer.cut(stream.problem, path)
         self._tell(frames.End(writer.encoding, writer.source_bytes, writer.sha256, writer.replaced))

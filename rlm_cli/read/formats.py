@@ -101,10 +101,11 @@ def by_name(name: str) -> Format | None:
     return _BY_SUFFIX.get(suffix) or (_foreign(suffix) if suffix and suffix not in TEXT_SUFFIXES else None)
 
 
-def choose(name: str, head: bytes, file: BinaryIO | None = None) -> Choice:
+def choose(name: str, head: bytes, file: BinaryIO | None = None, encoding: str | None = None) -> Choice:
     """The format of a file with this name and these first bytes (`text.HEAD_BYTES` of them, fewer in a short file).
 
-    `file`: looked into where name and first bytes leave it open; None: it cannot be sought in.
+    `file`: looked into where name and first bytes leave it open; None: it cannot be sought in. `encoding`: what the
+    user says text is in.
     """
     suffix = suffix_of(name)
     named, found = by_name(name), _by_bytes(head)
@@ -120,7 +121,7 @@ def choose(name: str, head: bytes, file: BinaryIO | None = None) -> Choice:
         return Choice(named)
     if named is not None and named.magic:
         return Choice(reason=f"damaged: no {named.kind} file, whatever its name says" if head else "empty")
-    return Choice(reason=text.refused(head))
+    return Choice(reason=text.refused(head, encoding))
 
 
 def _by_bytes(head: bytes) -> Format | None:

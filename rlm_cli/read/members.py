@@ -3,29 +3,31 @@ look inside.
 
 The path a rule is asked of is the whole one, `docs/a.zip!/dir/b.pdf`. A container is like a folder: `-g '*.pdf'` and
 `-t pdf` look into it, `-g '!*.zip'` keeps it out, and `-g '*.zip'` takes all that is in it.
-
-The ignore engine knows files on disk only, so globs are translated here: the syntax of gitignore, with `{a,b}`.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .walk import Globs
 
 HIDDEN, GLOB, TYPE = "hidden", "--glob", "--type"
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a user wants of a file. `root`: what its path begins with that globs do not look at (the folder named).
+    """What a user wants of a file. `path`: as globs count it, from the working directory.
 
     `suffixes`: of the types, empty = any. `only`: the member that was named, or a folder of members; what is named
     itself is read whatever the rules say.
     """
 
     path: str = ""
-    root: str = ""
     globs: tuple[str, ...] = ()
     suffixes: frozenset[str] = field(default_factory=frozenset)
     hidden: bool = False
@@ -62,46 +64,18 @@ class Wanted:
         return ""
 
     def _by_globs(self, path: str, name: str | None) -> bool:
-        whole = self.path.removeprefix(self.root).lstrip("/") + path
-        asked = [whole[: found.start()] for found in re.finditer("!?/", whole)] + [whole]
-        if name is not None:
-            asked.append(whole[: whole.rfind("/") + 1] + name.rpartition("/")[2])
-        for glob in reversed(self.globs):
-            pattern = _pattern(glob.removeprefix("!"))
-            if any(pattern.fullmatch(part) for part in asked):
-                return not glob.startswith("!")
-        return name is None or all(glob.startswith("!") for glob in self.globs)
+        """A glob without a slash is asked of names, `a.zip` and `b.pdf`; one with a slash of `a.zip!/dir/b.pdf`."""
+        whole = os.path.normpath(self.path) + path
+        way = [(whole[: found.start()], found[0] == "!/") for found in re.finditer("!?/", whole) if found.start()]
+        globs = _globs(self.globs)
+        if name is None:  # a folder to globs
+            return globs.keeps([*way, (whole, True)])
+        inner = whole.rpartition("/")[0] + "/" + name.rpartition("/")[2]  # a.log of a.log.gz
+        return globs.keeps(way, whole) or globs.keeps(way, inner)
 
 
 @cache
-def _pattern(glob: str) -> re.Pattern[str]:
-    """A glob as gitignore means it: without a slash it is asked of the last name, with one from the root."""
-    anchored = "/" in glob.rstrip("/")
-    out = "" if anchored else "(?:.*/)?"
-    glob = glob.strip("/")
-    at = 0
-    depth = 0
-    while at < len(glob):
-        rest = glob[at:]
-        if rest.startswith("**/"):
-            out, at = out + "(?:.*/)?", at + 3
-        elif rest.startswith("**"):
-            out, at = out + ".*", at + 2
-        elif rest[0] == "*":
-            out, at = out + "[^/]*", at + 1
-        elif rest[0] == "?":
-            out, at = out + "[^/]", at + 1
-        elif rest[0] == "[" and (found := re.match(r"\[([!^]?)(\]?[^\]]*)\]", rest)):
-            inner = found[2].replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]").replace("^", "\\^")
-            out, at = out + f"[{'^' * bool(found[1])}{inner}]", at + found.end()
-        elif rest[0] == "{":
-            out, at, depth = out + "(?:", at + 1, depth + 1
-        elif rest[0] == "}" and depth:
-            out, at, depth = out + ")", at + 1, depth - 1
-        elif rest[0] == "," and depth:
-            out, at = out + "|", at + 1
-        elif rest[0] == "\\" and len(rest) > 1:
-            out, at = out + re.escape(rest[1]), at + 2
-        else:
-            out, at = out + re.escape(rest[0]), at + 1
-    return re.compile(out + ")" * depth, re.DOTALL)
+def _globs(globs: tuple[str, ...]) -> Globs:
+    from .walk import Globs
+
+    return Globs(globs)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -34,6 +35,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_BOM_STARTS = frozenset(bom[:1] for bom, _ in _BOMS)
 _MAGIC = (  # long enough that no text begins so by chance
     (b"\x7fELF", "binary"),
     (b"MZ\x90\x00", "binary"),
@@ -56,9 +58,20 @@ _MAGIC = (  # long enough that no text begins so by chance
     (b"ID3\x04", "binary"),
     (b"\x00asm", "binary"),
 )
-_CONTROL = re.compile(rb"[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f]")
+_MAGICS = tuple(magic for magic, _ in _MAGIC)
+_NO_CONTROL = bytes({*range(256)} - {*range(0x08), *range(0x0E, 0x1B), *range(0x1C, 0x20), 0x7F})
+"""Bytes that are no control characters of the kind text does without."""
 _HOLE = re.compile(rb"\x00{8,}")
 """A block of NULs that a crash left in a log."""
+_WIDE = {
+    "utf-32-le": (0, 0, 1, 1),
+    "utf-32-be": (1, 1, 0, 0),
+    "utf-16-le": (0, 1, 0, 1),
+    "utf-16-be": (1, 0, 1, 0),
+}
+WIDE_CHARS = 2_000
+MOST_ODD = 0.01
+_UNASSIGNED = frozenset(("Cn", "Co", "Cs"))
 _BAD = re.compile("[\udc80-\udcff]")
 _MULTIBYTE = re.compile("[^\x00-\x7f\udc80-\udcff]")
 _BESIDE_LATIN = re.compile(rb"(?<=[A-Za-z])[\x80-\xff]|[\x80-\xff](?=[A-Za-z])")
@@ -91,21 +104,22 @@ def read_head(read: Read) -> bytes:
     return head
 
 
-def refused(head: bytes) -> str:
-    """Why these bytes are no text, empty when they are."""
-    for magic, reason in _MAGIC:
-        if head.startswith(magic):
-            return reason
+def refused(head: bytes, encoding: str | None = None) -> str:
+    """Why these bytes are no text, empty when they are. `encoding`: what the user says it is."""
+    if head.startswith(_MAGICS):
+        return next(reason for magic, reason in _MAGIC if head.startswith(magic))
+    if encoding is not None and not _bom(head):
+        return "" if _is_text(head, encoding, MOST_CONTROL) else "binary"
     if _bom(head) or _wide(head):
         return ""
-    rest = _HOLE.sub(b"", head)
-    if (head and not rest) or b"\0" in rest or len(_CONTROL.findall(rest)) > MOST_CONTROL * len(rest):
+    rest = _HOLE.sub(b"", head) if b"\0" in head else head
+    if (head and not rest) or b"\0" in rest or len(rest.translate(None, _NO_CONTROL)) > MOST_CONTROL * len(rest):
         return "binary"
     return ""
 
 
 def decode(head: bytes, read: Read, document: Writing, encoding: str | None = None) -> Iterator[int]:
-    """Write all of it to `document`; yields the bytes read with each chunk. `encoding`: what it is said to be; a BOM
+    """Write all of it to `document`; yields the bytes read with each chunk. `encoding`: what the user says it is; a BOM
     knows better."""
     digest = hashlib.sha256()
     encoding = _bom(head) or encoding or _wide(head)
@@ -117,7 +131,7 @@ def decode(head: bytes, read: Read, document: Writing, encoding: str | None = No
         total += len(chunk)
         document.write(decoder.decode(chunk, False))
         yield len(chunk)
-        chunk = read(CHUNK_BYTES)
+        chunk = read(CHUNK_BYTES) if total >= HEAD_BYTES else b""  # a short head was all of it
     document.write(decoder.decode(b"", True))
     document.replaced = decoder.replaced
     document.encoding = decoder.encoding
@@ -219,22 +233,30 @@ def detect(data: bytes) -> str:
 
 
 def _bom(head: bytes) -> str:
+    if head[:1] not in _BOM_STARTS:
+        return ""
     return next((encoding for bom, encoding in _BOMS if head.startswith(bom)), "")
 
 
 def _wide(head: bytes) -> str:
-    """UTF-16 or UTF-32 without a BOM: NULs stand at every second (three of four) place, and nowhere else."""
+    """UTF-16 or UTF-32 without a BOM: NULs stand at one of two (three of four) places alone, and what is decoded so is
+    text. Where most of it is ASCII every other byte is one; in Greek or Chinese only those of spaces and line ends are.
+    """
     size = len(head) // 4 * 4
-    if size < 8 or b"\0" not in head:
+    if b"\0" not in head or size < 8:
         return ""
     empty = [head[k:size:4].count(0) / (size // 4) for k in range(4)]
-    patterns = {
-        "utf-32-le": (0, 0, 1, 1),
-        "utf-32-be": (1, 1, 0, 0),
-        "utf-16-le": (0, 1, 0, 1),
-        "utf-16-be": (1, 0, 1, 0),
-    }
-    for encoding, pattern in patterns.items():
+    for encoding, pattern in _WIDE.items():
         if all(share > 0.4 if wanted else share < 0.05 for share, wanted in zip(empty, pattern, strict=True)):
             return encoding
-    return ""
+    even, odd = empty[0] + empty[2], empty[1] + empty[3]
+    encoding = "utf-16-le" if even == 0 else "utf-16-be" if odd == 0 else ""
+    return encoding if encoding and _is_text(head[:size], encoding, MOST_ODD) else ""
+
+
+def _is_text(head: bytes, encoding: str, most: float) -> bool:
+    """Whether nearly all of it, decoded, is characters that stand in texts: assigned, and no controls."""
+    text = head.decode(encoding, "replace")[:WIDE_CHARS].rstrip("\ufffd")
+    odd = sum(char < " " or char == "\x7f" or unicodedata.category(char) in _UNASSIGNED for char in text)
+    odd += text.count("\ufffd") - sum(map(text.count, "\t\n\r\f\x1b"))
+    return odd <= most * len(text)

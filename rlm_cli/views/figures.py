@@ -58,9 +58,15 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def spaced(number: int) -> str:
+    """`480`, `2.1 k`, `2.5 M`: a count that stands before its noun."""
+    said = count(number)
+    return said if said[-1].isdigit() else f"{said[:-1]} {said[-1]}"
+
+
 def tally(files: int, size: int, pages: int, path: str) -> str:
     """What was read so far: `12 files · 3.4 MB · 88 pages · contracts/acme.pdf`. `size` in bytes."""
-    unit = count(size)
-    size_text = f"{unit[:-1]} {unit[-1]}B" if not unit[-1].isdigit() else f"{unit} B"
-    parts = [plural(files, "file"), size_text, plural(pages, "page") if pages else "", one_line(path)]
+    unit = spaced(size)
+    parts = [plural(files, "file"), f"{unit}B" if not unit[-1].isdigit() else f"{unit} B"]
+    parts += [plural(pages, "page") if pages else "", one_line(path)]
     return " · ".join(part for part in parts if part)

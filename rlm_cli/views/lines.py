@@ -1,8 +1,9 @@
-"""Lines that stay on the screen whichever view is shown: what was skipped, notices, limits; with `-v` the documents,
-what the model thought, the code and what it printed."""
+"""Lines that any view shows: how far reading is, the manifest, what was skipped, notices, limits; with `-v` the
+documents, what the model thought, the code and what it printed."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from ..corpus import Document
@@ -19,13 +20,17 @@ from ..events import (
     ToolFinished,
     ToolStarted,
 )
-from ..fold import as_written
-from .figures import count, plural, seconds, usd
+from ..fold import RunState, as_written
+from .figures import count, plural, seconds, spaced, tally, usd
 from .safe import clean, one_line, shortened
 
 DIM, YELLOW, RED, RESET = "\x1b[2m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
 SKIPPED = 5
 """Files that were skipped are named up to here; the rest is counted."""
+REASONS = 4
+"""Why files were skipped: so many reasons are told apart."""
+SLOW_S = 2.0
+"""Seconds at one file from which on they are told."""
 TOOL_CHARS = 400
 """Of a call of a function of the user's, and of what it returned."""
 PASSING = frozenset({"retrying"})
@@ -35,6 +40,34 @@ PASSING = frozenset({"retrying"})
 def notice_line(notice: NoticeGiven, color: bool) -> str:
     text = f"rlm: {one_line(notice.message, 2_000)}"
     return f"{YELLOW}{text}{RESET}" if color else text
+
+
+def reading_text(state: RunState, now: float) -> str:
+    """`12 files · 3.4 MB · 88 pages · contracts/acme.pdf (34s)`: how far reading is, how long it has been at that file,
+    or how long it has waited for more of stdin. `now`: seconds of the run."""
+    reading = state.reading
+    assert reading is not None
+    at = "stdin" if reading.path == "-" else reading.path
+    quiet = now - state.reading_moved
+    if reading.path == "-" and quiet >= SLOW_S:
+        at = f"waiting for more of stdin ({seconds(quiet)})"
+    elif at and now - state.reading_since >= SLOW_S:
+        at = f"{one_line(at)} ({seconds(now - state.reading_since)})"
+    return tally(reading.files, reading.bytes, reading.pages, at)
+
+
+def manifest_line(corpus: CorpusLoaded) -> str:
+    """`42 files · 2.5 M chars · ~640 k tokens · skipped 3: 2 no text layer, 1 encrypted`"""
+    parts = [
+        plural(corpus.files, "file"), f"{spaced(corpus.chars)} chars", f"~{spaced(corpus.tokens)} tokens",
+    ]  # fmt: skip
+    if corpus.skipped:
+        reasons = Counter(one_line(skipped["reason"]) for skipped in corpus.skipped).most_common()
+        told = [f"{number:,} {reason}" for reason, number in reasons[:REASONS]]
+        if len(reasons) > REASONS:
+            told.append(f"{sum(number for _, number in reasons[REASONS:]):,} for other reasons")
+        parts.append(f"skipped {len(corpus.skipped):,}: {', '.join(told)}")
+    return " · ".join(parts)
 
 
 def manifest_lines(corpus: CorpusLoaded, verbose: bool) -> Iterator[str]:

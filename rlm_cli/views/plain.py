@@ -13,8 +13,8 @@ from typing import TextIO
 
 from ..events import CorpusLoaded, IterationStarted, LimitHit, NoticeGiven, RunStarted, SamplesCompared, Stamped
 from ..fold import RunState
-from .figures import count, plural, seconds, spent, tally
-from .lines import limit_line, manifest_lines, notice_line, samples_line, verbose_lines
+from .figures import plural, seconds, spent
+from .lines import limit_line, manifest_line, manifest_lines, notice_line, reading_text, samples_line, verbose_lines
 from .safe import one_line
 
 EVERY_S = 10.0
@@ -73,9 +73,7 @@ class Plain:
                     models += f" · sub {started.models.get('sub')}"
                 return f"rlm: run {stamped.run} · {one_line(models)}" if stamped.run else f"rlm: {one_line(models)}"
             case CorpusLoaded() as corpus:
-                skipped = f" · {len(corpus.skipped):,} skipped" if corpus.skipped else ""
-                size = f"{plural(corpus.files, 'file')} · {count(corpus.chars)} chars · ~{count(corpus.tokens)} tokens"
-                return f"rlm: read {size}{skipped}"
+                return f"rlm: read {manifest_line(corpus)}"
             case IterationStarted(n) if stamped.call == "0":
                 return f"rlm: iteration {n} · {self._so_far()}"
             case LimitHit() as hit:
@@ -87,8 +85,7 @@ class Plain:
 
     def _progress_line(self) -> str:
         if self._state.reading is not None:
-            reading = self._state.reading
-            return f"rlm: reading · {tally(reading.files, reading.bytes, reading.pages, reading.path)}"
+            return f"rlm: reading · {reading_text(self._state, self._clock() - self._offset)}"
         root = self._state.root
         if root is None:
             return ""

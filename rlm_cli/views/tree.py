@@ -32,8 +32,17 @@ from rich.text import Text
 from ..events import CorpusLoaded, LimitHit, NoticeGiven, SamplesCompared, Stamped
 from ..fold import CallState, Folded, RunState, Standing
 from .figures import clock as clock_of
-from .figures import count, plural, seconds, spent, tally, tokens, usd
-from .lines import PASSING, limit_line, manifest_lines, notice_line, samples_line, verbose_lines
+from .figures import count, plural, seconds, spent, tokens, usd
+from .lines import (
+    PASSING,
+    limit_line,
+    manifest_line,
+    manifest_lines,
+    notice_line,
+    reading_text,
+    samples_line,
+    verbose_lines,
+)
 from .region import Region, Row, size
 from .safe import gist, one_line, shortened
 
@@ -202,7 +211,7 @@ def _drawable(text: str, canvas: Canvas) -> str:
 def _foot(state: RunState, now: float, canvas: Canvas) -> Text:
     """The line of money and time; what does not fit is left out from the right."""
     if state.reading is not None or state.root is None:
-        parts = [_reading(state), clock_of(now), "Ctrl-C stops"]
+        parts = [_reading(state, now), clock_of(now), "Ctrl-C stops"]
     else:
         totals, coverage = state.totals, state.coverage
         parts = [_money(state), plural(totals.calls, "call")]
@@ -214,11 +223,8 @@ def _foot(state: RunState, now: float, canvas: Canvas) -> Text:
     return Text(_drawable("   ".join(parts), canvas), no_wrap=True, overflow="ellipsis", style="bold")
 
 
-def _reading(state: RunState) -> str:
-    if state.reading is None:
-        return "preparing"
-    reading = state.reading
-    return f"reading {tally(reading.files, reading.bytes, reading.pages, reading.path)}"
+def _reading(state: RunState, now: float) -> str:
+    return "preparing" if state.reading is None else f"reading {reading_text(state, now)}"
 
 
 def _money(state: RunState) -> str:
@@ -294,7 +300,7 @@ class Tree:
                 lines.append(notice_line(stamped.event, self._color))
         match stamped.event:
             case CorpusLoaded() as corpus:
-                lines += manifest_lines(corpus, self._verbose)
+                lines += [f"rlm: read {manifest_line(corpus)}", *manifest_lines(corpus, self._verbose)]
             case LimitHit() as hit:
                 lines.append(limit_line(hit))
             case SamplesCompared() as compared:
