@@ -20,7 +20,7 @@ complete -c rlm -n '__fish_seen_subcommand_from ask' -l strict-input -d 'Exit 4 
 complete -c rlm -n '__fish_seen_subcommand_from ask' -s m -l model -x -d 'The root model, as provider/model, a [models.NAME] of the configuration, or offline/extractive'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -s M -l sub-model -x -d 'The model for sub-calls'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -l option -x -d 'Pass KEY=VALUE to the model'
-complete -c rlm -n '__fish_seen_subcommand_from ask' -l local -d 'Refuse every endpoint that is not on this machine'
+complete -c rlm -n '__fish_seen_subcommand_from ask' -l local -d 'Refuse every endpoint of a model that is not on this machine'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -l mode -x -a 'auto rlm direct' -d 'rlm works in the REPL, direct asks once with the whole text, auto takes direct for short texts and says so'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -l tool -r -F -d 'Let code in the REPL call the public functions of FILE.py'
 complete -c rlm -n '__fish_seen_subcommand_from ask' -l samples -x -d 'Answer N times independently and hand over what most of them say'

@@ -84,7 +84,7 @@ class Settings:
     option: tuple[str, ...] = setting((), "list", "--option", metavar="KEY=VALUE", group="Models")
     """Pass KEY=VALUE to the model; sub.KEY=VALUE to the sub-model only. Repeatable."""
     local: bool = setting(False, "flag", "--local", group="Models")
-    """Refuse every endpoint that is not on this machine."""
+    """Refuse every endpoint of a model that is not on this machine. URLs that you name are fetched all the same."""
 
     # Strategy
     mode: str = setting("auto", "choice", "--mode", choices=("auto", "rlm", "direct"), metavar="MODE", group="Strategy")
@@ -182,6 +182,10 @@ class Settings:
     """Read pages without a text layer by tesseract, where it is installed: seconds a page."""
     stdin_limit: int | None = setting(8 << 30, "size", none=True, minimum=1)
     """Read at most this much of stdin, or of another pipe, and go on with it; half of --timeout ends it too, so that tail -f can be asked about."""
+    fetch_limit: int = setting(512 << 20, "size", minimum=1)
+    """Skip a URL, or a file of a store, with more bytes than this."""
+    texts_size: int = setting(1 << 30, "size", minimum=0)
+    """Disk space for texts that were extracted from PDFs, office files and archives, so that it is done once; 0 keeps none."""
     corpora_size: int = setting(2 << 30, "size", minimum=0)
     """Disk space for the documents of past runs, for follow-up questions; half of it for one corpus at most."""
     subcall_models: tuple[str, ...] = setting((), "list")
