@@ -10,6 +10,7 @@ Standard library only.
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import hashlib
 import mmap
@@ -152,6 +153,56 @@ class CorpusBuilder:
         for name, value in fields.items():
             self._columns[name].append(value)
         self._names += "\0".join((label, kind, writer.encoding, digest)).encode()
+
+    @property
+    def documents(self) -> int:
+        """How many there are."""
+        return len(self._columns["start"])
+
+    def path(self, index: int) -> str:
+        """What a document is called."""
+        return self._name(index)[0]
+
+    def repeat(self, index: int, path: str) -> None:
+        """Write a document once more under another path: a file of the same bytes."""
+        columns = self._columns
+        _, kind, encoding, digest = self._name(index)
+        low, high = columns["page"][index], len(self._pages)
+        if index + 1 < self.documents:
+            high = columns["page"][index + 1]
+        cuts = [page - columns["start"][index] for page in self._pages[low + 1 : high]]
+        start, stop = columns["start_byte"][index], columns["stop_byte"][index]
+        with self.document(path, kind, encoding) as document:
+            document.sha256, document.source_bytes = digest, columns["bytes"][index]
+            if high > low:
+                document.page()
+            at = 0
+            for text in self._texts(start, stop):
+                while cuts and cuts[0] <= at + len(text):
+                    cut = cuts.pop(0) - at
+                    document.write(text[:cut])
+                    document.page()
+                    at, text = at + cut, text[cut:]
+                document.write(text)
+                at += len(text)
+            document.replaced = columns["replaced"][index]
+
+    def _name(self, index: int) -> list[str]:
+        names = self._columns["name"]
+        stop = names[index + 1] if index + 1 < self.documents else len(self._names)
+        return self._names[names[index] : stop].decode().split("\0")
+
+    def _texts(self, start: int, stop: int) -> Iterator[str]:
+        """The text between two bytes, in pieces; more may be written meanwhile."""
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        while start < stop:
+            size = min(WINDOW, stop - start)
+            if start < self._flushed:
+                data = os.pread(self._fd, min(size, self._flushed - start), start)
+            else:
+                data = bytes(self._buffer[start - self._flushed : start - self._flushed + size])
+            start += len(data)
+            yield decoder.decode(data)
 
     def finish(self) -> Corpus:
         """Write the index, fill in the nonce, and open the result. The builder is spent."""

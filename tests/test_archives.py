@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from documents import pdf
 
-from rlm_cli.read import archives, extract, frames
+from rlm_cli.read import frames, packed, streams
 from rlm_cli.read.extract import Extraction, Request
 from rlm_cli.read.members import Wanted
 from rlm_cli.read.pieces import Options
@@ -156,9 +156,9 @@ class TestMembers:
 
     def test_large_members_are_held_in_memory_files(self, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
         """The same as small ones; one that is larger still is named."""
-        monkeypatch.setattr(extract, "IN_MEMORY", 100)
+        monkeypatch.setattr(streams, "IN_MEMORY", 100)
         assert look("a.zip", zipped(MEMBERS)).texts == TEXTS
-        monkeypatch.setattr(extract, "MOST_MEMBER", 300)
+        monkeypatch.setattr(streams, "MOST_MEMBER", 300)
         assert "inside an archive" in look("a.zip", zipped(MEMBERS)).skipped["!/dir/b.pdf"]
 
     def test_archives_in_archives(self, look: Look) -> None:
@@ -414,7 +414,7 @@ class TestBombs:
     @pytest.fixture(autouse=True)
     def little(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The same with smaller numbers."""
-        monkeypatch.setattr(archives, "FREE", 1 << 20)
+        monkeypatch.setattr(packed, "FREE", 1 << 20)
 
     TEXT = b"a line like any other\n" * 200_000
 

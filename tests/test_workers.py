@@ -209,6 +209,38 @@ class TestSupervision:
             assert sum(len(f.text) for f in ahead.frames(lambda: None) if isinstance(f, frames.Text)) == 48 << 20
 
 
+class TestCopies:
+    """The same bytes twice are read once, and listed with both paths."""
+
+    def test_files(self, package: Path) -> None:
+        """With their pages; a file of the same size that is another is read; a text is a text."""
+        for name in ("a.pdf", "sub/b.pdf", "c.pdf"):
+            Path(name).parent.mkdir(exist_ok=True)
+            Path(name).write_bytes(pdf(["one", "two", "x" if name == "c.pdf" else "y"]))
+        zipped("d.zip", a_txt="a", b_bin=bytes(range(256)))
+        Path("e.zip").write_bytes(Path("d.zip").read_bytes())
+        Path("f.dies").write_text("x")
+        Path("g.dies").write_text("x")
+        builder = CorpusBuilder()
+        manifest = gather(
+            ["."], Rules(), builder, stdin=None, progress=lambda reading: None, stop=threading.Event(), options=Options()
+        )  # fmt: skip
+        corpus = builder.finish()
+        first, _, _, _, second = corpus.documents
+        assert [d.path for d in corpus.documents] == [
+            "./a.pdf", "./c.pdf", "./d.zip!/a.txt", "./e.zip!/a.txt", "./sub/b.pdf",
+        ]  # fmt: skip
+        assert (first.sha256, first.pages, first.bytes) == (second.sha256, second.pages, second.bytes)
+        assert corpus.text(first.start, first.stop) == corpus.text(second.start, second.stop)
+        shift = second.start - first.start
+        assert [(a + shift, b + shift) for a, b in corpus.page_spans(first)] == corpus.page_spans(second)
+        died = "the reader died (signal 6)"
+        assert reasons(manifest) == {
+            "./d.zip!/b.bin": "binary", "./e.zip!/b.bin": "binary", "./f.dies": died, "./g.dies": died,
+        }  # fmt: skip
+        corpus.close()
+
+
 class TestSources:
     def test_a_member_is_a_source(self, package: Path) -> None:
         """`a.zip!/dir` as any other path; one that is not there is an error."""

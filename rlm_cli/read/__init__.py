@@ -31,6 +31,7 @@ from ..events import Reading
 from . import addresses, formats, frames, text, walk
 from .addresses import Allowance, shown
 from .cache import Texts
+from .copies import Copies
 from .extract import Request
 from .frames import Frame
 from .members import Wanted
@@ -136,6 +137,15 @@ class _Abandoned(Exception):
         self.skip = skip
 
 
+@dataclass(frozen=True, slots=True)
+class _Came:
+    """What came of a file: its documents by their indexes, and what was skipped."""
+
+    path: str
+    documents: range
+    skipped: tuple[Skipped, ...]
+
+
 class _Gathering:
     def __init__(
         self,
@@ -164,6 +174,9 @@ class _Gathering:
         self._progress = progress
         self._last = 0.0
         self._files = self._bytes = self._pages = 0
+        self._copies = Copies()
+        self._same: dict[str | None, str] = {}
+        self._came: dict[str | None, _Came] = {}
 
     def read(self, sources: Sequence[str]) -> Manifest:
         seen: set[str] = set()
@@ -179,6 +192,8 @@ class _Gathering:
                 self._arrived(coming, coming.fetching)
             elif coming.extracting is not None:
                 self._extracted(found, coming.extracting)
+            elif found.file in self._same:
+                self._again(found, self._came[self._same[found.file]])
             else:
                 self._file(found)
         self._show("", at_once=True)
@@ -233,7 +248,7 @@ class _Gathering:
             if one.away is not None:
                 self.elsewhere().begin(coming)
                 fetching += 1
-            elif known and (one.regular or _is_file(one.file or "")):
+            elif known and (one.regular or _is_file(one.file or "")) and not self._is_copy(one):
                 coming.extracting = self.extractors.submit(self._request(one))
                 reading += 1
             queue.append(coming)
@@ -255,10 +270,28 @@ class _Gathering:
                 self.elsewhere().go_on(queue, self._request)
             yield queue.popleft()
 
+    def _is_copy(self, found: Found) -> bool:
+        """Whether another file of the same bytes is read before this one. Rules may leave other members of each."""
+        if found.only or not found.file or (self.rules.globs and formats.suffix_of(found.path) in formats.CONTAINERS):
+            return False
+        first = self._copies.of(found.file)
+        if first is not None:
+            self._same[found.file] = first
+        return first is not None
+
+    def _again(self, found: Found, came: _Came) -> None:
+        """What came of a file of the same bytes, under this one's path."""
+        for index in came.documents:
+            self._check()
+            self.builder.repeat(index, printable(found.path) + self.builder.path(index)[len(came.path) :])
+            self._files += 1
+        for skipped in came.skipped:
+            self._skip(found.path + skipped.path[len(came.path) :], skipped.reason)
+        self._show(found.path)
+
     def _file(self, found: Found) -> None:
         """A file that is read here: text, or found out to be something else by its bytes."""
         assert found.file is not None
-        suffix = os.path.splitext(found.path)[1].lower()  # noqa: PTH122
         try:
             mode = stat.S_IFREG if found.regular else os.stat(found.file).st_mode  # noqa: PTH116
             if stat.S_ISFIFO(mode) and found.named:  # <(command), /dev/stdin
@@ -266,8 +299,6 @@ class _Gathering:
                     return self._pipe(found, pipe)
             if not stat.S_ISREG(mode):
                 return self._skip(found.path, _sort_of(mode))
-            if suffix in formats.UNSUPPORTED:
-                return self._skip(found.path, f"unsupported type ({suffix[1:]})")
             # One that was put there in the meantime and would make us wait does not.
             with open(os.open(found.file, READ), "rb", buffering=0) as file:  # noqa: PTH123
                 self._stream(found, file.read)
@@ -361,6 +392,7 @@ class _Gathering:
     def _extracted(self, found: Found, extracting: Extracting) -> None:
         """Everything a worker says of a file, into the corpus and the account."""
         outer = found.path.removesuffix("!/" + found.only) if found.only else found.path
+        before = (self.builder.documents, len(self.skipped))
         with closing(extracting.frames(lambda: self._waiting(outer))) as told:
             for frame in told:
                 self._check()
@@ -377,7 +409,13 @@ class _Gathering:
                     case frames.Note(inside, words):
                         self._notices.append(f"{printable(outer + inside)}: {words}")
                     case frames.Done(met) if not met:
-                        raise SourceError(f"no file or folder at {printable(found.path)}", hint=f"it is not in {outer}")
+                        raise SourceError(
+                            f"no file or folder at {printable(found.path)}",
+                            why=f"{printable(outer)} holds no such member",
+                            hint=f"rlm read --list {printable(outer)}",
+                        )
+        documents = range(before[0], self.builder.documents)
+        self._came[found.file] = _Came(printable(outer), documents, tuple(self.skipped[before[1] :]))
 
     def _document(self, path: str, kind: str, told: Iterator[Frame]) -> None:
         """One document, up to its end. Raises `_Abandoned` when it has none: nothing of it is left then."""

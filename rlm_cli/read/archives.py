@@ -1,12 +1,10 @@
-"""Archives and packed files as readers: each yields what is inside, one after the other, and nothing goes to disk.
+"""Archives (zip, tar) as readers: each yields its members one after the other, and nothing goes to disk.
 
-A member's name is a label and never a path on this machine, so `../../etc/passwd` is harmless. What is unpacked is
-counted while it comes out (`Meter`): a file that grows beyond `MOST_TIMES` what was read of it is a bomb, whatever its
-headers say; a log packed by gzip grows 10 to 30 times, one of repeated lines a hundred times, zeros a thousand times
-and more. A file that is cut off gives what could be read of it.
+A member's name is a label and never a path on this machine, so `../../etc/passwd` is harmless. What comes out of it is
+counted by `packed.py`, and a damaged archive gives what could be read of it.
 
-Rejected: `gzip`, `bz2` and `lzma`'s own file objects (no memory limit for xz, and they raise what a stray byte after
-the end leads them to); `tarfile` in its streaming mode (`r|`), which copies in pieces of 10 KB.
+Rejected: `tarfile` in its streaming mode (`r|`), which copies in pieces of 10 KB; `zipfile` for what a member holds: it
+unpacks bzip2 without bounds, knows no zstd, and nothing of a zip whose end is missing.
 """
 
 from __future__ import annotations
@@ -19,215 +17,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from .packed import CHUNK, MEMBER_COSTS, Unpacked, Zlib, meter, zstandard
 from .pieces import ENCRYPTED, LINK, Inside, Options, Piece, Unreadable
 
 if TYPE_CHECKING:
     import zipfile
-
-MOST_TIMES = 250
-FREE = 64 << 20
-"""Bytes that may come out of any file before it is suspected."""
-MOST_BYTES = 16 << 30
-MEMBER_COSTS = 1 << 10
-"""What one member counts for, however small: a million empty ones are a bomb too."""
-XZ_MEMORY = 256 << 20
-ZST_WINDOW = 27
-"""Log2 of the largest window: 128 MB, as `zstd -d` itself allows."""
-CHUNK = 1 << 18
-GZ = b"\x1f\x8b\x08"
-BZ2 = b"BZh"
-XZ = b"\xfd7zXZ\x00"
-ZST = (b"\x28\xb5\x2f\xfd", *(bytes([0x50 + n]) + b"\x2a\x4d\x18" for n in range(16)))
-"""Also of frames that are skipped, with which files of several frames may begin."""
-
-
-class Bomb(Unreadable):
-    """What is unpacked has no measure. Ends the whole file, not only the member."""
-
-
-class Meter:
-    """Bytes read of the outermost file, and bytes that were made of them on all levels."""
-
-    def __init__(self) -> None:
-        self.read = 0
-        self.made = 0
-
-    def add(self, size: int) -> None:
-        """Count what came out. Raises `Bomb`."""
-        self.made += size
-        if self.made > FREE and self.made > MOST_TIMES * self.read:
-            raise Bomb(f"a decompression bomb: more than {MOST_TIMES} times its size, stopped at {self.made >> 20} MB")
-        if self.made > MOST_BYTES:
-            raise Bomb(f"more than {MOST_BYTES >> 30} GB when it is unpacked")
-
-
-_meter = Meter()
-"""Of the file this process reads, one at a time; readers have no parameter for it."""
-
-
-def measure() -> Meter:
-    """A new meter, for a new file."""
-    global _meter
-    _meter = Meter()
-    return _meter
-
-
-# ── packed files ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def gunzip(file: BinaryIO, options: Options) -> Iterator[Piece]:
-    yield _unwrapped(file, _Zlib, GZ)
-
-
-def bunzip2(file: BinaryIO, options: Options) -> Iterator[Piece]:
-    import bz2
-
-    yield _unwrapped(file, bz2.BZ2Decompressor, BZ2)
-
-
-def unxz(file: BinaryIO, options: Options) -> Iterator[Piece]:
-    import lzma
-
-    yield _unwrapped(file, lambda: lzma.LZMADecompressor(lzma.FORMAT_AUTO, memlimit=XZ_MEMORY), XZ)
-
-
-def unzstd(file: BinaryIO, options: Options) -> Iterator[Piece]:
-    yield _unwrapped(file, _zstd, ZST)
-
-
-def _unwrapped(file: BinaryIO, make: Callable[[], Any], magic: bytes | tuple[bytes, ...]) -> Inside:
-    return Inside("", file=cast(BinaryIO, Unpacked(file, make, magic)))
-
-
-def _zstd() -> Any:
-    try:
-        from compression import zstd  # since Python 3.14
-    except ImportError:
-        try:
-            from backports import zstd
-        except ImportError:
-            raise Unreadable("unsupported type (zst: pip install backports.zstd)") from None
-    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZST_WINDOW})
-
-
-class _Zlib:
-    """zlib in the shape that bz2, lzma and zstd share. `bits`: 31 for gzip, -15 for deflate without a header."""
-
-    def __init__(self, bits: int = 31) -> None:
-        self._inner = zlib.decompressobj(bits)
-
-    @property
-    def eof(self) -> bool:
-        return self._inner.eof
-
-    @property
-    def needs_input(self) -> bool:
-        return not self._inner.unconsumed_tail
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._inner.unused_data
-
-    def decompress(self, data: bytes, most: int) -> bytes:
-        return self._inner.decompress(self._inner.unconsumed_tail + data, most)
-
-
-class Unpacked(io.RawIOBase):
-    """A packed stream as it is read: forwards only. Several streams in a row are one, stray bytes after them nobody's.
-
-    `problem`: why it ended early. Raises `Bomb`; `Unreadable` where not even the beginning can be read.
-    """
-
-    def __init__(self, packed: BinaryIO, make: Callable[[], Any], magic: bytes | tuple[bytes, ...] = ()) -> None:
-        self._packed = packed
-        self._make = make
-        self._magic = magic
-        self._decompressor: Any = make()
-        self._rest = b""
-        self._at = 0
-        self._ended = False
-        self.problem = ""
-
-    def readable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Forwards: what lies between is read. Raises `OSError` for anything else."""
-        target = offset + (self._at if whence == 1 else 0)
-        if whence == 2 or target < self._at:
-            raise io.UnsupportedOperation("a packed stream is read forwards")
-        while self._at < target and self.read(min(CHUNK, target - self._at)):
-            pass
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._some(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def read(self, size: int | None = -1) -> bytes:
-        """As many bytes as are wanted, fewer at the end only."""
-        if size is None or size < 0:
-            return self.readall()
-        parts = []
-        while size > 0 and (data := self._some(size)):
-            parts.append(data)
-            size -= len(data)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _some(self, most: int) -> bytes:
-        while not self._ended and most:
-            try:
-                data = self._step(most)
-            except (Unreadable, MemoryError):
-                raise
-            except Exception as error:  # each library has its own, and not all are there to be named
-                data = self._end("needs too much memory" if "memory" in str(error).lower() else "damaged")
-            if data:
-                self._at += len(data)
-                _meter.add(len(data))
-                return data
-        return b""
-
-    def _step(self, most: int) -> bytes:
-        """Some data, or none and then again."""
-        if self._decompressor.eof and not self._another():
-            return b""
-        fed = b""
-        if self._decompressor.needs_input:
-            fed = self._rest or self._packed.read(CHUNK)
-            self._rest = b""
-        data: bytes = self._decompressor.decompress(fed, most)
-        if not data and not fed and not self._decompressor.eof and self._decompressor.needs_input:
-            self._end("cut off")
-        return data
-
-    def _another(self) -> bool:
-        """Whether a further stream follows, past padding; then it is at its beginning."""
-        rest = self._decompressor.unused_data.lstrip(b"\0") if self._magic else b""
-        while self._magic and len(rest) < 6 and (more := self._packed.read(CHUNK)):
-            rest = (rest + more).lstrip(b"\0")
-        if not self._magic or not rest.startswith(self._magic):
-            self._ended = True
-            return False
-        self._decompressor, self._rest = self._make(), rest
-        return True
-
-    def _end(self, problem: str) -> bytes:
-        self._ended = True
-        if not self._at:
-            raise Unreadable(problem)
-        self.problem = problem
-        return b""
-
-    @property
-    def left(self) -> int:
-        """Bytes that were read of the packed file and belong to what follows; for a stream that was read to its end."""
-        return len(self._decompressor.unused_data)
-
 
 # ── tar ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -249,7 +43,7 @@ def tar_members(file: BinaryIO, options: Options) -> Iterator[Piece]:
         if member is None:
             break
         archive.members.clear()  # type: ignore[attr-defined]  # it keeps every one of them
-        _meter.add(MEMBER_COSTS)
+        meter().add(MEMBER_COSTS)
         if member.issym() or member.islnk():
             yield Inside(label(member.name), kind=LINK)
         elif member.isreg():
@@ -301,7 +95,7 @@ class _TarMember(io.RawIOBase):
 # ── zip ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _LOCAL = struct.Struct("<4s5H3I2H")
-_MAKERS: dict[int, Callable[[], Any] | None] = {0: None, 8: lambda: _Zlib(-15), 93: _zstd}
+_MAKERS: dict[int, Callable[[], Any] | None] = {0: None, 8: lambda: Zlib(-15), 93: zstandard}
 """Compression method → what undoes it; None: it is stored as it is. The others are `zipfile`'s to undo."""
 
 
@@ -316,7 +110,7 @@ def zip_members(file: BinaryIO, options: Options) -> Iterator[Piece]:
         yield from _without_directory(file, error)
         return
     for member in archive.infolist():
-        _meter.add(MEMBER_COSTS)
+        meter().add(MEMBER_COSTS)
         name = label(_zip_name(member.filename, member.flag_bits))
         if member.is_dir():
             continue
@@ -373,7 +167,7 @@ def _without_directory(file: BinaryIO, error: Exception) -> Iterator[Piece]:
             break
         name = label(_zip_name(file.read(name_size).decode("cp437"), flags))
         start = at + _LOCAL.size + name_size + extra
-        _meter.add(MEMBER_COSTS)
+        meter().add(MEMBER_COSTS)
         open_end = bool(flags & 8)
         if flags & 1 or method not in _MAKERS or (open_end and method == 0) or size == 0xFFFFFFFF:
             yield Inside(name, pieces=_refused(ENCRYPTED if flags & 1 else "damaged"))
@@ -444,7 +238,7 @@ class _Checked(io.RawIOBase):
         data: bytes = self.file.read(size)
         self._sum = zlib.crc32(data, self._sum)
         if self._stored:
-            _meter.add(len(data))
+            meter().add(len(data))
         if size and not data:
             self.problem = "" if self._stored else self.file.problem
             if not self.problem and self._part.size is not None and self._part.at < self._part.size and self._stored:
@@ -468,7 +262,7 @@ class _Opened(io.RawIOBase):
             data: bytes = self._file.read(size)
         except Exception as error:  # zipfile's own, lzma's, zlib's, …
             raise Unreadable("damaged") from error
-        _meter.add(len(data))
+        meter().add(len(data))
         return data
 
 

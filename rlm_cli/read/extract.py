@@ -4,37 +4,33 @@ A process of its own, because readers are C++ and Rust and XML reading hostile f
 its parent, and one that dies costs one member (`workers.py`). It reads requests from stdin, a line of JSON each;
 passwords come that way too, so they are in no argument and no variable.
 
-Text inside archives is decoded by the same code as text in folders. Members are read as they come out of their archive.
-A reader that must seek (PDF, zip) gets a member whole: in memory up to `IN_MEMORY`, above that in a file in memory
-(memfd), which no folder ever shows; where the system has none (macOS) in a temporary file that has lost its name.
+Text inside archives is decoded by the same code as text in folders. Members are read as they come out of their archive,
+and held whole where a reader must seek in them (`streams.py`).
 
 Nesting ends at `DEEPEST` archives within one another, however deep a zip holds itself.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import Any, BinaryIO, cast
 
-from . import archives, formats, frames, text
+from . import formats, frames, text
 from .members import Wanted
+from .packed import Bomb, measure
 from .pieces import LINK, NO_TEXT, Inside, Options, Page, Piece, Reader, Unreadable
+from .streams import Ahead, Counted, identity, seekable
 
 MEMORY_BYTES = 2 << 30
 MOST_TEXT = 256 << 20
 """Bytes of text out of one document that is not text itself."""
-MOST_MEMBER = 1 << 30
-"""Bytes of a member that must be held whole."""
-IN_MEMORY = 8 << 20
 DEEPEST = 4
 LINKS = "links in archives"
 TOO_MUCH = "needs too much memory"
@@ -124,19 +120,19 @@ class Extraction:
         self._name = request.name
         self._tell = tell
         self._flush = flush
-        self._meter = archives.measure()
+        self._meter = measure()
         self._bombs = 0
         self.met = not self._wanted.only
 
     def read(self, raw: io.FileIO) -> None:
-        file = _Counted(raw, self._meter)
+        file = Counted(raw, self._meter)
         self._guarded("", 0, lambda: self._file(self._name, file, "", (), 0))
 
     def _guarded(self, path: str, before: int, read: Callable[[], None]) -> None:
         """Run a reader; whatever it raises costs what it read. `before`: what had been unpacked by then."""
         try:
             return read()
-        except archives.Bomb as error:
+        except Bomb as error:
             self._bombs += 1
             if path and self._bombs > BOMBS:
                 self._tell(frames.Skip(path, str(error)))
@@ -159,7 +155,7 @@ class Extraction:
 
     def _file(self, name: str, file: Any, path: str, place: frames.Place, depth: int, wrapped: int = 0) -> None:
         head = text.read_head(file.read)
-        stream = _Ahead(head, file)
+        stream = Ahead(head, file)
         choice = formats.choose(name, head, encoding=self._options.encoding)
         found = choice.format
         whole: BinaryIO | None = None
@@ -181,7 +177,7 @@ class Extraction:
             if whole is not None and whole is not file:
                 whole.close()
 
-    def _text(self, name: str, head: bytes, stream: _Ahead, path: str) -> None:
+    def _text(self, name: str, head: bytes, stream: Ahead, path: str) -> None:
         if self._kept_out(path, name):
             return
         self._tell(frames.Begin(path, "text"))
@@ -227,7 +223,7 @@ class Extraction:
         """The document's own text is complete."""
         if writer.pages and not writer.said:
             raise Unreadable(NO_TEXT if writer.damaged < writer.pages else "damaged: no page can be read")
-        digest, size = _identity(what.source)
+        digest, size = identity(what.source)
         writer.flush()
         writer.tell(frames.End("utf-8", size, digest, writer.replaced))
 
@@ -334,149 +330,6 @@ class Writer:
             self.replaced += 1
             self.tell(frames.Note(path, f"{problem}: the end is missing"))
         self.flush()
-
-
-# ── files as readers want them ──────────────────────────────────────────────────────────────────────────────────────
-
-
-class _Counted(io.RawIOBase):
-    """The outermost file: what is read of it is what a bomb is measured by."""
-
-    def __init__(self, file: io.FileIO, meter: archives.Meter) -> None:
-        self.inner = file
-        self._meter = meter
-        self._seekable = file.seekable()
-
-    @property
-    def name(self) -> str | int:
-        """Its path, for libraries that open files themselves."""
-        return cast("str | int", self.inner.name)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return self._seekable
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self.inner.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self.inner.tell()
-
-    def read(self, size: int | None = -1) -> bytes:
-        """As many bytes as are wanted, fewer at the end only, of a pipe too."""
-        size = -1 if size is None else size
-        data = self.inner.read(size) or b""
-        if not self._seekable:
-            while data and 0 < len(data) < size and (more := self.inner.read(size - len(data))):
-                data += more
-        self._meter.read += len(data)
-        return data
-
-    def readinto(self, buffer: Any) -> int:
-        size = self.inner.readinto(buffer) or 0
-        self._meter.read += size
-        return size
-
-
-class _Ahead(io.RawIOBase):
-    """A stream whose first bytes were read already; forwards only."""
-
-    def __init__(self, head: bytes, file: Any) -> None:
-        self.head = head
-        self.file = file
-        self._at = 0
-
-    @property
-    def problem(self) -> str:
-        return str(getattr(self.file, "problem", ""))
-
-    def readable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        target = offset + (self._at if whence == 1 else 0)
-        if whence == 2 or target < self._at:
-            raise io.UnsupportedOperation("a stream is read forwards")
-        if self._at < target and self._at >= len(self.head) and _can_seek(self.file):
-            self._at = self.file.seek(target)
-        while self._at < target and self.read(min(archives.CHUNK, target - self._at)):
-            pass
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is None or size < 0:
-            data = self.head[self._at :] + b"".join(iter(lambda: self.file.read(archives.CHUNK), b""))
-        elif self._at < len(self.head):
-            data = self.head[self._at : self._at + size]
-            if len(data) < size:
-                data += self.file.read(size - len(data))
-        else:
-            data = self.file.read(size)
-        self._at += len(data)
-        return data
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-
-def seekable(stream: _Ahead) -> BinaryIO:
-    """The same file, from its beginning, to be sought in. Raises `Unreadable` where it is too large to hold."""
-    if _can_seek(stream.file):
-        stream.file.seek(0)
-        return cast(BinaryIO, stream.file)
-    held = stream.read(IN_MEMORY)
-    more = stream.read(IN_MEMORY)
-    if not more:
-        _must_be_whole(stream)
-        return io.BytesIO(held)
-    file = _memory_file()
-    file.write(held)
-    while more:
-        file.write(more)
-        if file.tell() > MOST_MEMBER:
-            file.close()
-            raise Unreadable(f"larger than {MOST_MEMBER >> 30} GB inside an archive or a pipe")
-        more = stream.read(IN_MEMORY)
-    _must_be_whole(stream)
-    file.seek(0)
-    return file
-
-
-def _can_seek(file: Any) -> bool:
-    """The outermost file, unless it is a pipe: members are never sought in, they would be unpacked again each time."""
-    return isinstance(file, _Counted) and file.seekable()
-
-
-def _must_be_whole(stream: _Ahead) -> None:
-    if stream.problem:
-        raise Unreadable(stream.problem)
-
-
-def _memory_file() -> BinaryIO:
-    try:
-        return os.fdopen(os.memfd_create("rlm", os.MFD_CLOEXEC), "w+b")
-    except (AttributeError, OSError):
-        return cast(BinaryIO, tempfile.TemporaryFile())
-
-
-def _identity(source: Any) -> tuple[str, int]:
-    """Hash and size of what a document was read from; nothing for pieces of a file (a sheet)."""
-    if source is None or not source.seekable():
-        return "", 0
-    source.seek(0)
-    digest = hashlib.sha256()
-    size = 0
-    while data := source.read(1 << 20):
-        digest.update(data)
-        size += len(data)
-    return digest.hexdigest(), size
 
 
 def _unwrapped_name(name: str) -> str:

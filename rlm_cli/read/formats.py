@@ -52,10 +52,10 @@ FORMATS = (
     Format("pdf", "pdf:pdf", (".pdf",), PDF),
     Format("zip", "archives:zip_members", (".zip", ".jar", ".whl"), ZIP, holds=True),
     Format("tar", "archives:tar_members", (".tar",), streams=True, holds=True),
-    Format("gz", "archives:gunzip", (".gz", ".tgz"), (b"\x1f\x8b\x08",), streams=True, wraps=True),
-    Format("bz2", "archives:bunzip2", (".bz2", ".tbz", ".tbz2"), BZIP2, streams=True, wraps=True),
-    Format("xz", "archives:unxz", (".xz", ".txz"), (b"\xfd7zXZ\x00",), streams=True, wraps=True),
-    Format("zst", "archives:unzstd", (".zst", ".tzst"), (b"\x28\xb5\x2f\xfd",), streams=True, wraps=True),
+    Format("gz", "packed:gunzip", (".gz", ".tgz"), (b"\x1f\x8b\x08",), streams=True, wraps=True),
+    Format("bz2", "packed:bunzip2", (".bz2", ".tbz", ".tbz2"), BZIP2, streams=True, wraps=True),
+    Format("xz", "packed:unxz", (".xz", ".txz"), (b"\xfd7zXZ\x00",), streams=True, wraps=True),
+    Format("zst", "packed:unzstd", (".zst", ".tzst"), (b"\x28\xb5\x2f\xfd",), streams=True, wraps=True),
 )
 """The table. A reader is added by its row."""
 
