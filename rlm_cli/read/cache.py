@@ -248,6 +248,12 @@ class Entry:
         self._tail = b""
         self._wanted = texts is not None and frames is None
 
+    def take(self) -> IO[bytes]:
+        """The frames that are kept, for who closes them."""
+        frames, self.frames = self.frames, None
+        assert frames is not None
+        return frames
+
     def write(self, data: bytes | bytearray, seconds: float) -> None:
         """A piece of it, which came after so many seconds of reading in all."""
         if not self._wanted or self._texts is None:

@@ -63,9 +63,9 @@ class Elsewhere:
         name = name_of(asked.name, fetched)
         head = text.read_head(fetched.file.read)
         fetched.file.seek(0)
-        choice = formats.choose(name, head, cast(BinaryIO, fetched.file))
+        options = replace(asked.options, encoding=asked.options.encoding or fetched.encoding)
+        choice = formats.choose(name, head, cast(BinaryIO, fetched.file), encoding=options.encoding)
         if choice.format is not None or coming.found.only:
-            options = replace(asked.options, encoding=asked.options.encoding or fetched.encoding)
             coming.extracting = self.extractors.submit(replace(asked, file=fetched.place, name=name, options=options))
         return "" if coming.extracting is not None else choice.reason
 

@@ -31,7 +31,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -81,17 +81,23 @@ class Extracting:
         self._ready: deque[Frame] = deque()
         self._held = 0
         self._ended = False
+        self._kept: IO[bytes] | None = None
 
     def frames(self, waiting: Callable[[], None]) -> Generator[Frame, None, None]:
         """What comes of the file, `Done` at last; once. `waiting` is called ten times a second while nothing comes."""
         while True:
             with self._changed:
-                if not self._ready and not self._ended:
+                if not self._ready and not self._ended and self._kept is None:
                     self._changed.wait(WAIT_S)
                 batch, ended = list(self._ready), self._ended
+                kept, self._kept = self._kept, None
                 self._ready.clear()
                 self._held = 0
                 self._changed.notify_all()
+            if kept is not None:
+                with kept:
+                    yield from _played(kept)
+                return
             yield from batch
             if not batch:
                 if ended:
@@ -108,10 +114,25 @@ class Extracting:
             self._ended = self._ended or any(isinstance(frame, frames.Done) for frame in batch)
             self._changed.notify_all()
 
+    def play(self, kept: IO[bytes]) -> None:
+        """All of it is there already: frames in a file, which is closed when they were taken."""
+        with self._changed:
+            self._kept = kept
+            self._changed.notify_all()
+
     def give_up(self) -> None:
         with self._changed:
             self._ended = True
+            if self._kept is not None:
+                self._kept.close()
             self._changed.notify_all()
+
+
+def _played(kept: IO[bytes]) -> Iterator[Frame]:
+    data = bytearray()
+    while chunk := kept.read(_PIPE_BYTES):
+        data += chunk
+        yield from list(frames.unpack(data))
 
 
 @dataclass(slots=True)
@@ -232,15 +253,9 @@ class _Worker:
             request = replace(request, file=os.path.abspath(request.file))  # noqa: PTH100  # as it is, links and all
         with closing(entry_of(self._texts, request)) as entry:
             if entry.frames is not None:
-                self._play(entry.frames, job)
+                job.play(entry.take())
             else:
                 self._read(request, job, entry)
-
-    def _play(self, kept: IO[bytes], job: Extracting) -> None:
-        data = bytearray()
-        while not self._ended and (chunk := kept.read(_PIPE_BYTES)):
-            data += chunk
-            job.put(list(frames.unpack(data)), len(chunk))
 
     def _read(self, request: Request, job: Extracting, entry: Entry) -> None:
         for deaths in range(MOST_DEATHS + 1):
