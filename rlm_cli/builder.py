@@ -78,7 +78,8 @@ class DocumentWriter:
             self._held, self._ended = False, True
             self._builder._append("\n")
         if not self._ended:
-            self.write("\n")
+            self._ended = True
+            self._builder._append_line_end()
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,10 +260,15 @@ class CorpusBuilder:
         self._buffer += data
         self._chars += len(text)
         self._lines += data.count(b"\n")
-        if self._width < 4:
+        if self._width < 4 and len(data) > len(text):
             self._width = max(self._width, char_width(text))
         if len(self._buffer) >= FLUSH:
             self._flush(len(self._buffer) // BLOCK * BLOCK)
+
+    def _append_line_end(self) -> None:
+        self._buffer += b"\n"
+        self._chars += 1
+        self._lines += 1
 
     def _begin_page(self) -> None:
         # Page 1 begins where the document does, whatever was written before it was announced.

@@ -422,9 +422,9 @@ class _Gathering:
         page, damaged = 0, []
         with self.builder.document(printable(path), kind) as document:
             for frame in told:
-                self._waiting(path)
                 match frame:
                     case frames.Text(said):
+                        self._waiting(path)
                         document.write(said)
                     case frames.Page(bad):
                         document.page()

@@ -123,42 +123,47 @@ class Texts:
         if self._written:
             self._evict()
 
-    def entry(self, file: str, about: About) -> Entry:
-        """The text of a file, or the place for it. Hashes the file unless it is known: not for a thread in a hurry."""
+    def entry(self, file: str, about: About, *, at_once: bool = False) -> Entry:
+        """The text of a file, or the place for it. Hashes the file unless it is known; `at_once`: does not."""
         try:
-            stamp, digest = self._digest(file)
+            stamp, digest = self._known(file)
+            if not digest and not at_once:
+                digest = self._digest(file, stamp)
         except OSError:
             return Entry()  # the reader says what is wrong with it
+        if not digest:
+            return Entry()
         key = self._key(digest, about)
         return Entry(self, file, stamp, key, self._open(key))
 
-    def _digest(self, file: str) -> tuple[Stamp, bytes]:
+    def _known(self, file: str) -> tuple[Stamp, bytes]:
+        """The file as it is now, and its hash where that was noted. Raises `OSError`."""
         import sqlite3
 
-        stamp = _stamp(file)
-        place = os.fsencode(os.path.abspath(file))  # noqa: PTH100  # links and names that are not UTF-8 stay as they are
-        now = time.time()
-        fleeting = file.startswith("/proc/")
+        stamp, place, now = _stamp(file), _place(file), time.time()
         with self._lock, suppress(sqlite3.Error):
-            if self._database is not None and not fleeting:
+            if self._database is not None and place:
                 row = self._database.execute("SELECT * FROM files WHERE path = ?", (place,)).fetchone()
                 if row is not None and row[1] == _STAMP.pack(*stamp):
                     if now - row[3] > DAY_S:
                         self._met.append((now, place))
-                    return stamp, row[2]
+                    return stamp, bytes(row[2])
+        return stamp, b""
+
+    def _digest(self, file: str, stamp: Stamp) -> bytes:
+        """Its hash; noted where its stamp would tell a change from now on. Raises `OSError`."""
         if stamp[2] > self.limit:
             raise OSError  # hashing it would take longer than many a reader does
-        hashing = hashlib.sha256()
+        now, place, hashing = time.time(), _place(file), hashlib.sha256()
         with open(file, "rb", buffering=0) as opened:  # noqa: PTH123
             while chunk := opened.read(_CHUNK):
                 hashing.update(chunk)
                 if self._stopped:
                     raise OSError
-        digest = hashing.digest()
-        if not fleeting and _stamp(file) == stamp and now - max(stamp[3:]) / 1e9 > RACY_S:
+        if place and _stamp(file) == stamp and now - max(stamp[3:]) / 1e9 > RACY_S:
             with self._lock:
-                self._noted.append((place, _STAMP.pack(*stamp), digest, now))
-        return stamp, digest
+                self._noted.append((place, _STAMP.pack(*stamp), hashing.digest(), now))
+        return hashing.digest()
 
     def _key(self, digest: bytes, about: About) -> str:
         passwords = ""
@@ -313,8 +318,8 @@ class Entry:
         return any(secret in both for secret in self._texts.secrets)
 
 
-def entry_of(texts: Texts | None, request: Request) -> Entry:
-    """Of a file that a worker is asked to read."""
+def entry_of(texts: Texts | None, request: Request, *, at_once: bool = False) -> Entry:
+    """Of a file that a worker is asked to read. `at_once`: only if its hash is known."""
     if texts is None or not isinstance(request.file, str):
         return Entry()
     wanted, options = request.wanted, request.options
@@ -325,7 +330,7 @@ def entry_of(texts: Texts | None, request: Request) -> Entry:
         options=[getattr(options, name) for name in options.__slots__ if name != "passwords"],
         passwords=options.passwords,
     )
-    return texts.entry(request.file, about)
+    return texts.entry(request.file, about, at_once=at_once)
 
 
 def _suffixes(name: str) -> str:
@@ -382,6 +387,13 @@ def _note(database: sqlite3.Connection, noted: list[Any], met: list[Any]) -> Non
             database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", noted)
             database.executemany("UPDATE files SET used = ? WHERE path = ?", met)
             database.execute("DELETE FROM files WHERE used < ?", (time.time() - FORGOTTEN_S,))
+
+
+def _place(file: str) -> bytes:
+    """Under what a file is noted; empty for one that has no name."""
+    if file.startswith("/proc/"):
+        return b""
+    return os.fsencode(os.path.abspath(file))  # noqa: PTH100  # links and names that are not UTF-8 stay as they are
 
 
 def _stamp(file: str) -> Stamp:

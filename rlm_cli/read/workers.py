@@ -7,7 +7,7 @@ in its pipe, and its deadline with it. That needs no disk, and no thread that is
 turn it is: a file that turns up late (a PDF without its suffix) gets a worker beside the others.
 
 `Extracting.frames` is the one stream that everything read in a worker comes by, or was read in one by an earlier run
-and kept (`cache.py`): the worker's thread asks there first, and needs its process only for what is new.
+and kept (`cache.py`): that is asked first, and a process needed only for what is new.
 
 The process starts in `/`, and its own library stands first on its path: a `struct.py` that lies beside the documents
 must not run. The packages beside `rlm_cli.__init__` and `rlm_cli.read.__init__` are loaded without these two, which a
@@ -183,7 +183,13 @@ class Extractors:
             worker.thread.join()
 
     def submit(self, request: Request) -> Extracting:
-        """Read a file when its time comes."""
+        """Read a file when its time comes. What is known of it is there at once, without a thread or a process."""
+        with closing(entry_of(self._texts, request, at_once=True)) as entry:
+            if entry.frames is not None:
+                job = Extracting(request)
+                job.play(entry.take())
+                self._given.append(job)
+                return job
         if sum(worker.wanted is self._wanted for worker in self._workers) < self.most:
             self._workers.append(_Worker(self._wanted, self._deadline_s, self._texts))
         return self._put(self._wanted, request)
