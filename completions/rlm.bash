@@ -16,7 +16,7 @@ _rlm() {
     done
     COMPREPLY=()
     if [[ -z $command ]]; then
-        COMPREPLY=($(compgen -W 'ask read show runs doctor config completion help -h --help --version' -- "$cur"))
+        COMPREPLY=($(compgen -W 'ask read show runs models doctor config cache completion help -h --help --version' -- "$cur"))
         return
     fi
     case $prev in
@@ -48,20 +48,23 @@ _rlm() {
         --color) COMPREPLY=($(compgen -W 'auto always never' -- "$cur")); return ;;
     esac
     case $command in
-        ask) flags='-f --question-file --files-from -g --glob -t --type -u --unrestricted --strict-input -m --model -M --sub-model --option --local --mode --tool --samples -b --max-budget --max-tokens --max-depth --max-iterations --max-subcalls --timeout -j --jobs --on-limit -n --dry-run -c --continue --run --sandbox --no-save --config -o --output --json --jsonl --schema --cite --no-cite --strict -e --exit-status --trace --progress -q --quiet -v --verbose --color -h --help' ;;
+        ask) flags='-f --question-file --files-from -g --glob -t --type -u --unrestricted --strict-input -m --model -M --sub-model --option --local --mode --tool --samples -b --max-budget --max-tokens --max-depth --max-iterations --max-subcalls --timeout -j --jobs --on-limit -n --dry-run -y --yes -c --continue --run --sandbox --no-cache --no-save --config -o --output --json --jsonl --schema --cite --no-cite --strict -e --exit-status --trace --progress -q --quiet -v --verbose --color -h --help' ;;
         read) flags='--files-from -g --glob -t --type -u --unrestricted --strict-input --timeout --config --list -o --output --json --progress -q --quiet -v --verbose --color -h --help' ;;
         show) flags='-h --help' ;;
         runs) flags='-h --help' ;;
+        models) flags='--check --config --json -h --help' ;;
         doctor) flags='--config -h --help' ;;
         config) flags='--config -h --help' ;;
+        cache) flags='--json -y --yes -h --help' ;;
         completion) flags='-h --help' ;;
         help) flags='-h --help' ;;
         *) return ;;
     esac
     case $command in
         config) words='origins path' ;;
+        cache) words='stats clear' ;;
         completion) words='bash zsh fish' ;;
-        help) words='environment exit-codes output sandbox config repl' ;;
+        help) words='environment exit-codes output sandbox config repl models' ;;
     esac
     if [[ $cur == -* ]]; then
         COMPREPLY=($(compgen -W "$flags" -- "$cur"))

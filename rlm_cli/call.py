@@ -5,7 +5,7 @@ They stand apart from `loop.py` because `prompts.py` and `reply.py` speak in the
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from .ledger import Refusal, Usage
@@ -41,13 +41,15 @@ class ToolCall:
 @dataclass(frozen=True, slots=True)
 class Message:
     """`tools` are offered with a system message, `calls` go with an assistant's, `result_of` is the id of the call that
-    a tool's message answers."""
+    a tool's message answers. `shared`: so many characters of `content`, with all messages before, are going to be sent
+    again, so a provider may be told to cache them; it is no part of what is said."""
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
     tools: tuple[Function, ...] = ()
     calls: tuple[ToolCall, ...] = ()
     result_of: str = ""
+    shared: int = field(default=0, compare=False)
 
     @property
     def written(self) -> str:
@@ -55,9 +57,20 @@ class Message:
         calls = "".join(called.name + called.arguments for called in self.calls)
         return self.content + calls + "".join(f"{tool.description}{tool.parameters}" for tool in self.tools)
 
+    def without_seals(self) -> Message:
+        """For another provider than the one that its calls came from."""
+        if not any(called.sealed for called in self.calls):
+            return self
+        return replace(self, calls=tuple(replace(called, sealed="") for called in self.calls))
+
     def plain(self) -> dict[str, Any]:
         """For a trace and for a hash: what is set, role and content always."""
-        return {key: value for key, value in asdict(self).items() if value or key in ("role", "content")}
+        said = asdict(self).items()
+        return {key: value for key, value in said if key != "shared" and (value or key in ("role", "content"))}
+
+    def kept(self) -> Message:
+        """The same message, all of which is going to be sent again."""
+        return replace(self, shared=len(self.content))
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> Message:
@@ -69,7 +82,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One reply of a model. `cost_usd` is the provider's own figure where it gives one, else None."""
+    """One reply of a model. `cost_usd` is the provider's own figure where it gives one, else None. `recorded`: it was
+    given earlier, and nothing was used or paid for it now."""
 
     text: str
     finish_reason: str = "stop"
@@ -77,6 +91,7 @@ class Completion:
     cost_usd: float | None = None
     reasoning: str = ""
     calls: tuple[ToolCall, ...] = ()
+    recorded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,33 +1,32 @@
 """One request to a model, done properly: a slot, a reservation, attempts, a settlement, two events.
 
-Every completion of a run passes here: iterations, sub-calls, landings, the one call of direct mode. A slot is held only
-while a request is in flight, never while waiting for a child, or nested fan-out deadlocks. Room in the ledger is
-reserved after the slot was taken, so at most `jobs` requests wait for a settlement, and each attempt of a retry
-reserves anew.
+Every completion of a run passes here: iterations, sub-calls, landings, the one call of direct mode. A request goes
+through the door of its model (`pace.py`), takes one of the run's slots, then room in the ledger, and gives all of it
+back when it was answered: nothing is held while it waits for another try, or for a child, or nested fan-out deadlocks.
+At most `jobs` requests wait for a settlement, and each attempt of a retry reserves anew.
+
+What cannot succeed is asked once: the door of a model whose key or account is refused stays closed. A model that fails
+for good is stood in for by the next one that the configuration names, from then on for the whole run.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-import random
-import time
-from collections import deque
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from .call import Completion, Message, Purpose
-from .errors import ModelError, RlmError
-from .events import CompletionFinished, CompletionStarted, Event, LimitHit, NoticeGiven
+from .deadline import EARLY_S, OUT_OF_TIME, Deadline, now
+from .errors import ConfigError, ModelError, RlmError, UnknownModel
+from .events import LimitHit, NoticeGiven
 from .fold import add_cost
-from .ledger import InputEstimate, Ledger, Need, Refusal, Reservation, Size, StopReason, Usage
+from .ledger import Amount, InputEstimate, Ledger, Need, Refusal, Reservation, StopReason
 from .models import Model
+from .models.cut import refuse_cut
+from .models.recorded import Recorded
+from .pace import Lane, Place, TooLate, backoff
+from .request import Emit, Request, price_of
 from .schema import Schema
-
-Emit = Callable[[Event, str | None], None]
-"""Puts an event on the run's stream, under the address of the call it belongs to."""
 
 OUTPUT_LIMIT: dict[Purpose, int] = {
     "iteration": 16_000,
@@ -37,49 +36,10 @@ OUTPUT_LIMIT: dict[Purpose, int] = {
     "landing": 3_000,
 }
 """Tokens a reply may have, by purpose, or the model's own maximum. Reservations are computed from it."""
-FIRST_BACKOFF_S = 1.0
-LONGEST_BACKOFF_S = 60.0
 LONGEST_WAIT_S = 900.0
-"""A server that asks for more has no use for us today, whatever `--timeout` says."""
-EARLY_S = 0.01
-"""A timer may fire this much before its time."""
-OUT_OF_TIME = Refusal(StopReason.TIMEOUT, "the time limit is reached")
-LANDING_SHARE = 0.10
-LANDING_SECONDS = 60.0
-"""Of the run's time a tenth, at most a minute, is kept for landing."""
-
-LONGEST_GRACE_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """When ordinary requests end (`soft`), when everything ends (`hard`). Seconds of `time.monotonic`, None = never."""
-
-    soft: float | None
-    hard: float | None
-
-    @classmethod
-    def after(cls, timeout_s: float | None) -> Deadline:
-        """The deadline of a run that begins now and may take `timeout_s` seconds; None = it has none."""
-        if timeout_s is None:
-            return cls(None, None)
-        now = time.monotonic()
-        return cls(now + timeout_s - min(timeout_s * LANDING_SHARE, LANDING_SECONDS), now + timeout_s)
-
-    @property
-    def grace(self) -> float:
-        """Seconds that a cell gets beyond an end: sub-calls are refused first, so that it can still react."""
-        return 0.0 if self.soft is None or self.hard is None else min(LONGEST_GRACE_S, (self.hard - self.soft) / 4)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether ordinary requests have no time left."""
-        return self.soft is not None and time.monotonic() >= self.soft
-
-    def left(self, landing: bool) -> float | None:
-        """Seconds that remain, None without a limit."""
-        end = self.hard if landing else self.soft
-        return None if end is None else end - time.monotonic()
+"""A server that asks for more, or answers nobody for so long, has no use for us today, whatever `--timeout` says."""
+BYTES_PER_TOKEN = 3.5
+"""With fewer a text is in no tokenizer's hand: what surely does not fit is not sent to a model that stands in."""
 
 
 def output_limit(model: Model, purpose: Purpose) -> int:
@@ -91,8 +51,16 @@ class Dispatch:
     """Sends the requests of one run. Lives on the event loop of that run."""
 
     def __init__(
-        self, ledger: Ledger, deadline: Deadline, emit: Emit, *, retries: int, request_timeout_s: float
+        self,
+        ledger: Ledger,
+        deadline: Deadline,
+        emit: Emit,
+        *,
+        retries: int,
+        request_timeout_s: float,
+        stand_ins: Mapping[str, Sequence[Model]] | None = None,
     ) -> None:
+        """`stand_ins`: by a model's name those to ask instead once it fails for good, in order."""
         self.ledger = ledger
         self.deadline = deadline
         self._emit = emit
@@ -103,7 +71,10 @@ class Dispatch:
         self._estimate = InputEstimate()
         self.refusals: dict[StopReason, Refusal] = {}
         """The first refusal of each limit that was reached, in order."""
-        self._sent: dict[str, deque[float]] = {}
+        self._lanes: dict[tuple[str | None, str], Lane] = {}
+        self._stand_ins = stand_ins or {}
+        self._standing: dict[str, int] = {}
+        """How many of a model's stand-ins, itself being the first, have failed."""
 
     async def complete(
         self,
@@ -122,19 +93,58 @@ class Dispatch:
         as started is finished there. Raises `ModelError` after the last retry, `ConfigError` for a key or a model that
         cannot work.
         """
-        request = _Request(call, model, tuple(messages), purpose, lands, schema)
+        asked = (model, *self._stand_ins.get(model.name, ()))
+        while True:
+            number = self._standing.get(model.name, 0)
+            request = Request(call, asked[number], tuple(messages), purpose, lands, schema, self._emit)
+            try:
+                if number:
+                    request = self._fitted(request)
+                if (known := await self._recalled(request)) is not None:
+                    return known
+                return await self._complete(request)
+            except RlmError as error:
+                if not _is_for_good(error) or number + 1 == len(asked):
+                    raise
+                self._stand_in(model.name, number + 1, error, asked[number + 1].name)
+                self._lane(asked[number]).close(error)  # those who wait to try it again need not
+
+    async def _complete(self, request: Request) -> Completion | Refusal:
+        """One model asked until it answers, or never will; what was put on the stream as started is finished there."""
         try:
             outcome = await self._tries(request)
         except RlmError as error:
-            self._unanswered(request, str(error))
+            request.unanswered(str(error))
+            if isinstance(error, ModelError) and error.prompt_cut:
+                self._emit(NoticeGiven("prompt_truncated", f"{error}: {error.why}"), request.call)
             raise
         except BaseException:
-            self._unanswered(request, "cancelled")
+            request.unanswered("cancelled")
             raise
         if isinstance(outcome, Refusal):
-            self._unanswered(request, outcome.message)
-            return self.hit(outcome, call)
+            request.unanswered(outcome.message)
+            return self.hit(outcome, request.call)
         return outcome
+
+    def _stand_in(self, name: str, number: int, error: RlmError, stand_in: str) -> None:
+        """From now on the next one is asked; said once, by the first request that failed."""
+        if self._standing.get(name, 0) < number:
+            self._standing[name] = number
+            self._emit(NoticeGiven("fallback", f"{error.message}; {stand_in} is asked instead"), None)
+
+    def _fitted(self, request: Request) -> Request:
+        """A request that was written for another model. Raises `ModelError` where it cannot be asked of this one."""
+        model, size = request.model, request.size
+        if request.schema is not None and not model.structured:
+            raise ModelError(f"{model.name} takes no schema", schema_refused=True)
+        if min(size.bytes, request.chars) / BYTES_PER_TOKEN > model.window - output_limit(model, request.purpose):
+            raise ModelError(
+                f"the text is too long for {model.name}, whose window is {model.window:,} tokens",
+                why=f"the prompt has {request.chars:,} characters",
+                hint="pass less text at a time",
+                too_long=True,
+            )
+        return replace(request, messages=tuple(message.without_seals() for message in request.messages))
 
     def hit(self, refusal: Refusal, call: str | None) -> Refusal:
         """Put a limit that was reached on the stream, once a run, and hand the refusal on."""
@@ -155,61 +165,144 @@ class Dispatch:
         """The first limit among `reasons` that refused something."""
         return next((reason for reason in self.refusals if reason in reasons), None)
 
-    async def _tries(self, request: _Request) -> Completion | Refusal:
+    async def _recalled(self, request: Request) -> Completion | None:
+        """A reply that is on record: it takes no slot, no room in the ledger, and no time."""
+        model = request.model
+        if request.purpose != "sub" or not isinstance(model, Recorded):
+            return None
+        limit = output_limit(model, "sub")
+        completion = await model.recall(request.messages, limit, request.schema)
+        if completion is not None:
+            request.starts(Reservation(request.call, Amount(0.0, limit), limit))
+            request.finishes(completion, 0.0)
+        return completion
+
+    async def _tries(self, request: Request) -> Completion | Refusal:
         """Attempts until one is answered, refused or hopeless."""
         try:
             async with asyncio.timeout(self._left(request)):
                 await request.model.ready()
         except TimeoutError:
             return OUT_OF_TIME
+        lane = self._lane(request.model)
         while True:
             try:
-                return await self._attempt(request)
+                if (outcome := await self._attempt(request, lane)) is not None:
+                    return outcome
             except ModelError as error:
-                wait = self._backoff(error, request.retries)
-                if not error.retriable or request.retries >= self._retries:
-                    raise
-                left = self._left(request)
-                if wait > LONGEST_WAIT_S or (left is not None and wait >= left):
-                    late = "is too late" if wait > LONGEST_WAIT_S else "would come after the time limit"
-                    error.why = f"{error.why}; " * bool(error.why) + f"another try in {wait:.0f} s {late}"
-                    raise
-                self._emit(NoticeGiven("retrying", f"waiting {wait:.0f} s: {error.message}"), request.call)
-            request.retries += 1
-            await asyncio.sleep(wait)
+                wait = self._wait_after(error, request, lane)
+                request.retries += 1
+                if not error.overload:  # else the door is closed so long
+                    await asyncio.sleep(wait)
 
-    async def _attempt(self, request: _Request) -> Completion | Refusal:
-        async with self._slots:
-            if not await self._pace(request):
-                return OUT_OF_TIME
-            reservation = await self._reserve(request)
-            if isinstance(reservation, Refusal):
-                return reservation
-            try:
-                if self._is_late(request):
+    def _wait_after(self, error: ModelError, request: Request, lane: Lane) -> float:
+        """Seconds until another try; raises the error where none makes sense. A server that says we ask too often will
+        answer in time, so that counts as no failure."""
+        request.failures += not error.rate
+        if not error.retriable or lane.closed is not None or request.failures > self._retries:
+            raise error
+        wait = lane.held if error.overload else error.retry_after
+        wait = backoff(request.failures - 1) if wait is None else wait
+        left = self._left(request)
+        silent = now() - max(lane.served_at, request.began)
+        late = ""
+        if wait > LONGEST_WAIT_S:
+            late = f"another try in {wait:.0f} s is too late"
+        elif left is not None and wait >= left:
+            late = f"another try in {wait:.0f} s would come after the time limit"
+        elif error.rate and silent > LONGEST_WAIT_S:
+            late = f"it has answered nobody for {silent:.0f} s"
+        if late:
+            error.why = f"{error.why}; " * bool(error.why) + late
+            raise error
+        self._tell(request, wait, error.message.removeprefix(f"{request.model.name}: "))
+        return wait
+
+    def _tell(self, request: Request, wait: float, why: str) -> None:
+        self._emit(NoticeGiven("retrying", f"waiting {max(wait, 1):.0f} s: {why}", round(wait, 1)), request.call)
+
+    def _lane(self, model: Model) -> Lane:
+        key = (model.endpoint, model.name)
+        if key not in self._lanes:
+            self._lanes[key] = Lane(self.ledger.limits.jobs, model.rpm, model.tpm)
+        return self._lanes[key]
+
+    async def _attempt(self, request: Request, lane: Lane) -> Completion | Refusal | None:
+        """One try; None: its turn was over before it was sent, and it has to come again."""
+        need = self._need(request)
+        try:
+            place = await lane.enter(
+                need.input_tokens + need.max_output_tokens,
+                self._left(request),
+                lambda wait, why: self._tell(request, wait, why),
+            )
+        except TooLate:
+            return OUT_OF_TIME
+        used: int | None = 0
+        try:
+            async with self._slots:
+                reservation = await self._reserve(self._need(request))
+                if isinstance(reservation, Refusal):
+                    return reservation
+                if lane.closed is not None or lane.held > EARLY_S:
                     self._free(reservation)
-                    return OUT_OF_TIME
-                completion = await self._send(request, reservation)
-            except ModelError as error:
-                self._settle_failed(request, reservation, error)
-                if error.cut_short and self._is_late(request):
-                    return OUT_OF_TIME
-                raise
-            except RlmError:
-                self._free(reservation)
-                raise
-            except BaseException:
-                self._waste(request, reservation)
-                raise
-            self._settle(request, reservation, completion)
-            return completion
+                    return None
+                used = None
+                outcome = await self._sent(request, reservation, lane, place)
+            if isinstance(outcome, Completion):
+                used = outcome.usage.input_tokens + outcome.usage.output_tokens or None
+            return outcome
+        except ModelError as error:
+            used = None if error.cut_short or error.usage is not None else 0
+            raise
+        finally:
+            lane.leave(place, used)
 
-    async def _send(self, request: _Request, reservation: Reservation) -> Completion:
+    async def _sent(self, request: Request, reservation: Reservation, lane: Lane, place: Place) -> Completion | Refusal:
+        """The request on its way, and its settlement."""
+        try:
+            if self._is_late(request):
+                self._free(reservation)
+                return OUT_OF_TIME
+            lane.sent(place)
+            completion = await self._send(request, reservation)
+        except ModelError as error:
+            self._settle_failed(request, reservation, error)
+            if error.cut_short and self._is_late(request):
+                return OUT_OF_TIME
+            self._told(error, request, lane, place)
+            raise
+        except RlmError as error:
+            self._free(reservation)
+            lane.close(error)
+            raise
+        except BaseException:
+            self._waste(request, reservation)
+            raise
+        lane.serves()
+        self._settle(request, reservation, completion)
+        return completion
+
+    def _told(self, error: ModelError, request: Request, lane: Lane, place: Place) -> None:
+        """What a failure says of those that come after it."""
+        if error.too_long and not error.prompt_cut:
+            size = f"the prompt has {request.chars:,} characters"
+            error.why = f"{size}; {error.why}" if error.why else size
+        if error.overload and (error.retry_after or 0.0) > LONGEST_WAIT_S:
+            error.terminal = True
+            error.retriable = False
+            error.why = f"{error.why}; " * bool(error.why) + f"another try in {error.retry_after:.0f} s is too late"
+        elif error.overload:
+            lane.refuses(place, error.message.removeprefix(f"{request.model.name}: "), error.retry_after)
+        if error.terminal:
+            lane.close(error)
+
+    async def _send(self, request: Request, reservation: Reservation) -> Completion:
         """One attempt. Raises a `ModelError` that is `cut_short` when its time is over."""
         left = self._left(request)
         seconds = self._request_timeout_s if left is None else min(max(left, 0.0), self._request_timeout_s)
-        self._started(request, reservation)
-        began = time.monotonic()
+        request.starts(reservation)
+        began = now()
         try:
             async with asyncio.timeout(seconds):
                 completion = await request.model.complete(
@@ -219,16 +312,19 @@ class Dispatch:
                     schema=request.schema,
                 )
         except TimeoutError:
-            why = f"{request.model.name} did not finish"
-            raise ModelError(f"no reply within {seconds:.0f} s", why=why, retriable=True, cut_short=True) from None
+            late = f"no reply within {seconds:.0f} s"
+            why, hint = f"{request.model.name} did not finish", "raise request_timeout, or pass less text at a time"
+            raise ModelError(late, why=why, hint=hint, retriable=True, cut_short=True) from None
+        refuse_cut(request.model.name, request.messages, completion.usage)
         # On the stream, and so on disk, before anybody uses the reply: it is paid for.
-        self._finished(request, completion, time.monotonic() - began)
+        request.finishes(completion, now() - began)
+        if request.purpose == "sub" and isinstance(request.model, Recorded):
+            request.model.keep(request.messages, reservation.max_output_tokens, request.schema, completion)
         return completion
 
-    async def _reserve(self, request: _Request) -> Reservation | Refusal:
-        """Room in the ledger; waits while something in flight may settle below its ceiling."""
+    def _need(self, request: Request) -> Need:
         keeps = request.purpose == "iteration" and request.lands
-        need = Need(
+        return Need(
             call=request.call,
             input_tokens=self._estimate.tokens(request.model.name, request.size),
             max_output_tokens=output_limit(request.model, request.purpose),
@@ -236,6 +332,9 @@ class Dispatch:
             landing_output=output_limit(request.model, "landing") if keeps else 0,
             landing=request.purpose == "landing",
         )
+
+    async def _reserve(self, need: Need) -> Reservation | Refusal:
+        """Room in the ledger; waits while something in flight may settle below its ceiling."""
         while True:
             answer = self.ledger.reserve(need)
             if isinstance(answer, (Reservation, Refusal)):
@@ -244,27 +343,15 @@ class Dispatch:
             self._waiting.append(settled)
             await settled
 
-    async def _pace(self, request: _Request) -> bool:
-        """Wait until the model's `rpm` allows one more request; False when the time is over before."""
-        rpm = request.model.rpm
-        sent = self._sent.setdefault(request.model.name, deque(maxlen=rpm or 1))
-        while rpm and len(sent) == rpm and (wait := sent[0] + 60 - time.monotonic()) > 0:
-            left = self._left(request)
-            if left is not None and wait >= left:
-                return False
-            await asyncio.sleep(wait)
-        sent.append(time.monotonic())
-        return True
-
-    def _left(self, request: _Request) -> float | None:
+    def _left(self, request: Request) -> float | None:
         """Seconds for this request; after it a landing comes, unless it is one, or the only request there is."""
         return self.deadline.left(request.purpose in ("landing", "direct"))
 
-    def _is_late(self, request: _Request) -> bool:
+    def _is_late(self, request: Request) -> bool:
         left = self._left(request)
         return left is not None and left <= EARLY_S
 
-    def _settle(self, request: _Request, reservation: Reservation, completion: Completion) -> None:
+    def _settle(self, request: Request, reservation: Reservation, completion: Completion) -> None:
         """Served and counted by the provider; where it did not count, at the ceiling."""
         usage = completion.usage
         if usage.input_tokens or usage.output_tokens:
@@ -275,7 +362,7 @@ class Dispatch:
             self._estimate.observe(request.model.name, request.size, usage.input_tokens)
         self._wake()
 
-    def _settle_failed(self, request: _Request, reservation: Reservation, error: ModelError) -> None:
+    def _settle_failed(self, request: Request, reservation: Reservation, error: ModelError) -> None:
         """What we gave up on may be billed, and a useless reply is; what was refused is not, as far as we know."""
         if error.usage is not None and (error.usage.input_tokens or error.usage.output_tokens):
             price = request.model.price
@@ -289,7 +376,7 @@ class Dispatch:
         else:
             self._free(reservation)
 
-    def _waste(self, request: _Request, reservation: Reservation) -> None:
+    def _waste(self, request: Request, reservation: Reservation) -> None:
         """Cut short on our side: what the provider bills is not known, so it counts whole."""
         self.ledger.settle_at_ceiling(reservation)
         ceiling = reservation.ceiling.usd if request.model.price is not None else None
@@ -308,99 +395,11 @@ class Dispatch:
             if not settled.done():
                 settled.set_result(None)
 
-    def _backoff(self, error: ModelError, attempt: int) -> float:
-        """Seconds to wait: what the server asked for, else exponential with full jitter in its upper half."""
-        if error.retry_after is not None:
-            return max(error.retry_after, 0.0) + random.uniform(0, 0.25)
-        ceiling: float = min(FIRST_BACKOFF_S * 2**attempt, LONGEST_BACKOFF_S)
-        return random.uniform(ceiling / 2, ceiling)
 
-    def _started(self, request: _Request, reservation: Reservation) -> None:
-        if request.started:
-            return
-        request.started = True
-        self._emit(
-            CompletionStarted(
-                messages=tuple(message.plain() for message in request.messages),
-                purpose=request.purpose,
-                estimated_input_tokens=reservation.ceiling.tokens - reservation.max_output_tokens,
-                max_output_tokens=reservation.max_output_tokens,
-                reserved_usd=None if request.model.price is None else reservation.ceiling.usd,
-            ),
-            request.call,
-        )
-
-    def _finished(self, request: _Request, completion: Completion, seconds: float) -> None:
-        cost = add_cost(price_of(request.model, completion), request.wasted_usd)
-        self._record(request, completion, cost, seconds, None)
-
-    def _unanswered(self, request: _Request, error: str) -> None:
-        """A request the provider refused costs nothing; one that was cut short, its ceiling."""
-        if request.started and not request.finished:
-            self._record(request, Completion("", finish_reason="error"), request.wasted_usd, 0.0, error)
-
-    def _record(
-        self, request: _Request, completion: Completion, cost_usd: float | None, seconds: float, error: str | None
-    ) -> None:
-        request.finished = True
-        self._emit(
-            CompletionFinished(
-                request=request.hash,
-                text=completion.text,
-                finish_reason=completion.finish_reason,
-                usage=completion.usage + request.usage,
-                cost_usd=cost_usd,
-                cached=False,
-                retries=request.retries,
-                duration_s=round(seconds, 4),
-                model=request.model.name,
-                purpose=request.purpose,
-                reasoning=completion.reasoning,
-                calls=tuple(asdict(called) for called in completion.calls),
-                error=error,
-                estimated_usd=request.estimated_usd,
-            ),
-            request.call,
-        )
-
-
-@dataclass
-class _Request:
-    call: str
-    model: Model
-    messages: tuple[Message, ...]
-    purpose: Purpose
-    lands: bool
-    schema: Schema | None
-    retries: int = 0
-    started: bool = False
-    finished: bool = False
-    usage: Usage = Usage()
-    """Of replies that were of no use."""
-    wasted_usd: float | None = 0.0
-    """What attempts cost that brought nothing; None = unknown."""
-    estimated_usd: float = 0.0
-    """The part of it that is a ceiling and no bill."""
-
-    @cached_property
-    def size(self) -> Size:
-        """Of the messages, with some room for their envelope."""
-        form = Size(dense=16 * len(self.messages)) + Size.of(self.schema.text if self.schema else "")
-        return sum((Size.of(message.written) for message in self.messages), form)
-
-    @cached_property
-    def hash(self) -> str:
-        """What tells two requests apart when a recorded reply is looked for."""
-        asked = [self.model.name, [message.plain() for message in self.messages]]
-        text = json.dumps(asked + ([self.schema.text] if self.schema else []), ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-def price_of(model: Model, completion: Completion) -> float | None:
-    """USD of one reply: the provider's own figure, else usage times price, else None, which is never zero."""
-    if completion.cost_usd is not None:
-        return completion.cost_usd
-    usage = completion.usage
-    if model.price is None or not (usage.input_tokens or usage.output_tokens):
-        return None
-    return model.price.cost(usage)
+def _is_for_good(error: RlmError) -> bool:
+    """Whether another model may answer what this one will not: the fault is the account's, that of the model's name or,
+    after all retries, the server's. A wrong key or option is for the user to know; a text too long is too long.
+    """
+    if isinstance(error, ConfigError):
+        return isinstance(error, UnknownModel)
+    return isinstance(error, ModelError) and (error.terminal or error.retriable)

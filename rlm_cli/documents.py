@@ -83,7 +83,7 @@ async def gather(
     until = None if settings.timeout is None else time.monotonic() + PIPES_SHARE * settings.timeout
     bounds = read.Bounds(settings.stdin_limit, until)
     allowance = read.Allowance(settings.fetch_limit, until=until)
-    kept = cache if settings.texts_size and not settings.no_save else None
+    kept = None if settings.no_cache or settings.no_save or not settings.texts_size else cache
 
     def work() -> Documents:
         def tell(reading: Reading) -> None:

@@ -3,6 +3,7 @@
     RlmError                 message, why, hint, exit_code
     ├─ UsageError      2     the command line
     ├─ ConfigError     3     a file, a key, a credential, an unknown model or sandbox
+    │  └─ UnknownModel       the provider has no such model
     ├─ SourceError     4     nothing readable
     ├─ ModelError      5     the provider, after retries
     ├─ LimitReached    6     a limit, and nothing to hand over
@@ -56,6 +57,10 @@ class ConfigError(RlmError):
     code = "config"
 
 
+class UnknownModel(ConfigError):
+    """The provider said that it has no such model; another one may do."""
+
+
 class SourceError(RlmError):
     exit_code = 4
     code = "source"
@@ -68,7 +73,9 @@ class ModelError(RlmError):
     `terminal`: no other request to this model can succeed either (no quota), so the run ends at once.
     `cut_short`: it was answered in part, or we gave up on it; it may be billed all the same. `usage`: what the provider
     counted for a reply that is of no use. `too_long`: the prompt did not fit the model's window. `schema_refused`: the
-    provider does not take the schema that went with the request; without it, it may answer.
+    provider does not take the schema that went with the request; without it, it may answer. `rate`: we ask too often,
+    which is no failure of the request. `overload`: that, or the server has too much to do, or names a time: whoever
+    asks it should ask less. `prompt_cut`: the server read a part of the prompt only, and answered all the same.
     """
 
     exit_code = 5
@@ -87,6 +94,9 @@ class ModelError(RlmError):
         usage: Usage | None = None,
         too_long: bool = False,
         schema_refused: bool = False,
+        overload: bool = False,
+        rate: bool = False,
+        prompt_cut: bool = False,
     ) -> None:
         super().__init__(message, why=why, hint=hint)
         self.retriable = retriable
@@ -96,6 +106,9 @@ class ModelError(RlmError):
         self.usage = usage
         self.too_long = too_long
         self.schema_refused = schema_refused
+        self.overload = overload or rate or retry_after is not None
+        self.rate = rate
+        self.prompt_cut = prompt_cut
 
 
 class LimitReached(RlmError):

@@ -8,7 +8,7 @@ what happened, never how it looks. `Stamped` is the envelope; `seq` has no gaps,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .corpus import Document
@@ -33,6 +33,8 @@ class RunStarted:
     """The working directory."""
     continues: str = ""
     """The run that a follow-up question goes on from."""
+    transports: dict[str, str] = field(default_factory=dict)
+    """Model → how its requests go out: `lean` or `litellm`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +195,13 @@ class ToolFinished:
 
 @dataclass(frozen=True, slots=True)
 class NoticeGiven:
-    """Something the user should know. `code`: a stable word for programs; `message`: one line."""
+    """Something the user should know. `code`: a stable word for programs; `message`: one line. `wait_s`: seconds that
+    the call waits from now on, where that is the news."""
 
     type: ClassVar[str] = "notice"
     code: str
     message: str
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class Standing(StrEnum):
     ASKING = "asking"
     """a request is in flight"""
     RETRYING = "retrying"
-    """a request failed and waits before it is sent again"""
+    """a request waits for a clock: it failed, or the model is asked as often as it may be"""
     CODING = "coding"
     """code runs in the REPL, or waits there for sub-calls"""
     COMPLETE = "complete"
@@ -93,6 +93,8 @@ class Folded:
     last: str = ""
     usage: Usage = NOTHING
     cost: float | None = 0.0
+    cached: int = 0
+    """Of their own replies, those that were on record."""
     models: set[str] = field(default_factory=set)
 
     def add(self, call: CallState) -> None:
@@ -104,6 +106,7 @@ class Folded:
             self.last = call.address
         self.usage += usage
         self.cost = add_cost(self.cost, cost)
+        self.cached += call.cached
         self.models.add(call.model)
 
 
@@ -126,11 +129,15 @@ class CallState:
     standing: Standing = Standing.WAITING
     iteration: int = 0
     completions: int = 0
+    cached: int = 0
+    """Of its completions, those that were on record."""
     retries: int = 0
     usage: Usage = NOTHING
     cost: float | None = 0.0
     detail: str = ""
     """Why it waits, while `standing` is RETRYING; why it failed, afterwards."""
+    waits_until: float = 0.0
+    """Seconds of the run; 0 = not known."""
     answer: str = ""
     active: dict[str, CallState] = field(default_factory=dict)
     """Children that have not finished, in the order they started."""
@@ -152,6 +159,8 @@ class Totals:
     """What the run used so far. `calls` counts replies; `cost` is the known part in USD, whole if `cost_known`."""
 
     calls: int = 0
+    cached: int = 0
+    """Of `calls`, those whose reply was on record."""
     failed: int = 0
     cut: int = 0
     """Replies that their output limit cut off."""
@@ -209,7 +218,7 @@ class RunState:
             case CoverageGrew() as event:
                 self.coverage = event
             case NoticeGiven() as event:
-                self._notice(event, call)
+                self._notice(event, call, stamped.t)
             case LimitHit() as event:
                 self.limits.append(event)
             case CitationChecked() as event:
@@ -259,15 +268,17 @@ class RunState:
             finished = parent.tools if call.kind == "tool" else parent.folded
             finished.setdefault(call.standing, Folded()).add(call)
 
-    def _notice(self, event: NoticeGiven, call: CallState | None) -> None:
+    def _notice(self, event: NoticeGiven, call: CallState | None, t: float) -> None:
         self.notices.append(event)
         if event.code == "retrying" and call is not None:
             call.standing, call.detail = Standing.RETRYING, event.message
+            call.waits_until = t + event.wait_s if event.wait_s else 0.0
 
     def _count(self, event: CompletionFinished, call: CallState | None) -> None:
         """A cost of None is unknown and makes the total unknown, even of a failed request: 0.0 says it was free."""
         totals = self.totals
         totals.calls += event.error is None
+        totals.cached += event.cached
         totals.failed += event.error is not None
         totals.cut += event.finish_reason == "length"
         totals.usage += event.usage
@@ -277,6 +288,7 @@ class RunState:
         model = event.model or (call.model if call is not None else "")
         used = totals.by_model.setdefault(model, ModelUsage())
         used.calls += event.error is None
+        used.calls_from_cache += event.cached
         used.input_tokens += event.usage.input_tokens
         used.cached_input_tokens += event.usage.cached_input_tokens
         used.output_tokens += event.usage.output_tokens
@@ -284,6 +296,7 @@ class RunState:
         used.cost_usd = add_cost(used.cost_usd, event.cost_usd)
         if call is not None:
             call.completions += 1
+            call.cached += event.cached
             call.retries += event.retries
             call.usage += event.usage
             call.cost = add_cost(call.cost, event.cost_usd)

@@ -11,12 +11,23 @@ import os
 import tempfile
 from collections.abc import Iterable
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from .corpus import Corpus
 
 LARGEST_SHARE = 2
 """One corpus may take one part in so many of the limit, or it would drive out all others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a cache holds. `oldest`: Unix time, None of an empty one. `hits`: None where nobody counts them."""
+
+    entries: int
+    bytes: int
+    oldest: float | None
+    hits: int | None
 
 
 def keep(descriptor: int, folder: Path, limit: int, secrets: Iterable[str] = ()) -> bool:
@@ -72,6 +83,19 @@ def load(folder: Path, sha256: str) -> Corpus | None:
     with suppress(OSError):
         os.utime(folder / sha256)
     return corpus
+
+
+def standing(folder: Path) -> Standing:
+    """What is kept there. Raises `OSError`."""
+    found = [entry.stat() for entry in os.scandir(folder)] if folder.is_dir() else []
+    oldest = min((stat.st_mtime for stat in found), default=None)
+    return Standing(len(found), sum(stat.st_size for stat in found), oldest, None)
+
+
+def remove(folder: Path) -> None:
+    """Remove all of them; a corpus that is open stays good. Raises `OSError`."""
+    for entry in os.scandir(folder):
+        Path(entry.path).unlink(missing_ok=True)
 
 
 def _copy(source: int, target: int, size: int) -> None:

@@ -67,25 +67,42 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """USD per million tokens. `cached` and `cache_write` default to the input price."""
+    """USD per million tokens. `cached` and `cache_write` default to the input price, `reasoning` to the output's.
+
+    `above`: (tokens, price) from the least to the most; a request with more input than that is charged by it whole.
+    """
 
     input: float
     output: float
     cached: float | None = None
     cache_write: float | None = None
+    reasoning: float | None = None
+    above: tuple[tuple[int, Price], ...] = ()
 
     def cost(self, usage: Usage) -> float:
         """What the usage costs in USD. Cached and cache-written tokens are part of `input_tokens`."""
-        cached = self.input if self.cached is None else self.cached
-        written = self.input if self.cache_write is None else self.cache_write
+        price = self.at(usage.input_tokens)
+        cached = price.input if price.cached is None else price.cached
+        written = price.input if price.cache_write is None else price.cache_write
+        thought = price.output if price.reasoning is None else price.reasoning
         plain = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
-        micro = max(plain, 0) * self.input + usage.cached_input_tokens * cached
-        return (micro + usage.cache_write_tokens * written + usage.output_tokens * self.output) / 1e6
+        micro = max(plain, 0) * price.input + usage.cached_input_tokens * cached + usage.cache_write_tokens * written
+        said = max(usage.output_tokens - usage.reasoning_tokens, 0)
+        return (micro + said * price.output + usage.reasoning_tokens * thought) / 1e6
+
+    def ceiling(self, input_tokens: int, output_tokens: int) -> float:
+        """The most that so many tokens can cost in USD, whichever of them are cached, written or thought."""
+        price = self.at(input_tokens)
+        dearest = max(price.input, price.cached or 0.0, price.cache_write or 0.0)
+        return (input_tokens * dearest + output_tokens * max(price.output, price.reasoning or 0.0)) / 1e6
+
+    def at(self, input_tokens: int) -> Price:
+        """What holds for a request with so much input."""
+        return next((price for tokens, price in reversed(self.above) if input_tokens > tokens), self)
 
     @property
-    def input_ceiling(self) -> float:
-        """The most an input token can cost: some providers charge more for writing the cache."""
-        return max(self.input, self.cache_write or 0.0)
+    def is_free(self) -> bool:
+        return not (self.input or self.output)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +181,7 @@ class Need:
 
     def ceiling(self, output: int) -> Amount:
         """What the request costs at most with `output` tokens of reply, at the dearest price of its input."""
-        usd = 0.0
-        if self.price is not None:
-            usd = (self.input_tokens * self.price.input_ceiling + output * self.price.output) / 1e6
+        usd = 0.0 if self.price is None else self.price.ceiling(self.input_tokens, output)
         return Amount(usd, self.input_tokens + output)
 
     def hold(self, output: int) -> Amount:
@@ -174,9 +189,7 @@ class Need:
         if not self.landing_output:
             return Amount()
         tokens = self.input_tokens + output + LANDING_OVERHEAD_TOKENS
-        usd = 0.0
-        if self.price is not None:
-            usd = (tokens * self.price.input_ceiling + self.landing_output * self.price.output) / 1e6
+        usd = 0.0 if self.price is None else self.price.ceiling(tokens, self.landing_output)
         return Amount(usd * LANDING_REQUESTS, (tokens + self.landing_output) * LANDING_REQUESTS)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from . import models, sandbox
 from . import schema as schemas
 from . import tools as user_tools
-from .dispatch import Emit, output_limit
+from .dispatch import output_limit
 from .documents import CHARS_PER_TOKEN, Documents, gather, require_everything, require_something
-from .errors import UsageError
+from .errors import ConfigError, UsageError
 from .events import Reading
 from .ledger import Limits
 from .models import Model
+from .models.replies import FILE as REPLIES
+from .models.replies import Replies
+from .request import Emit
 from .schema import YES_NO, Schema
 from .settings import Settings
 from .tools import Tools
@@ -45,7 +48,7 @@ class Job:
     earlier: Earlier | None = None
     """The run that a follow-up question goes on from."""
     cache: Path | None = None
-    """Where the documents are kept for such questions; None keeps them nowhere."""
+    """Where the documents are kept for such questions, and replies for the same requests; None keeps them nowhere."""
     careful: bool = False
     """Somebody relies on the answer unseen (CI, --json): no silent fallback to a model that is none."""
 
@@ -83,6 +86,8 @@ class Models:
     others: dict[str, Model]
     fallback: bool
     """No language model was configured: `offline/extractive` stands in."""
+    stand_ins: Mapping[str, tuple[Model, ...]] = field(default_factory=dict)
+    """By a model's name those that are asked instead once it fails for good."""
 
     def named(self, name: str | None) -> Model | None:
         """The model code in the REPL asked for; None when it may not be used."""
@@ -92,7 +97,14 @@ class Models:
 
     @property
     def all(self) -> list[Model]:
-        return list({id(m): m for m in (self.root, self.sub, *self.others.values())}.values())
+        """Every model that may be asked, each once."""
+        stand_ins = [model for models in self.stand_ins.values() for model in models]
+        return list({id(m): m for m in (self.root, self.sub, *self.others.values(), *stand_ins)}.values())
+
+    @property
+    def nameable(self) -> list[str]:
+        """What code in the REPL may name."""
+        return sorted({self.root.name, self.sub.name, *self.others})
 
 
 def _schema_of(spec: str, source: str) -> Schema:
@@ -123,12 +135,48 @@ def connect_models(job: Job) -> Models:
         "environ": job.environ,
         "protocol": s.protocol,
         "effort": s.effort,
+        "transport": s.transport,
     }
     root = models.connect(choice.name, **settings)
     sub_name = s.sub_model or choice.sub
     sub = root if sub_name == choice.name else models.connect(sub_name, **settings)
     others = {name: models.connect(name, **settings) for name in s.subcall_models}
-    return Models(root, sub, others, choice.fallback)
+    found = Models(root, sub, others, choice.fallback)
+    found = replace(found, stand_ins=_stand_ins(found.all, s, settings))
+    _require_prices(found, s)
+    return found
+
+
+def _stand_ins(asked: list[Model], s: Settings, settings: Mapping[str, Any]) -> dict[str, tuple[Model, ...]]:
+    """By name those that the configuration names for it. Their own stand-ins are not followed: a list has an end."""
+    connected = {model.name: model for model in asked}
+    found: dict[str, tuple[Model, ...]] = {}
+    for model in asked:
+        names = s.models.get(model.name, {}).get("fallback", s.fallback)
+        if model.name == models.OFFLINE:
+            continue
+        for name in names:
+            if name == models.OFFLINE:
+                why = "it is no language model, and nobody would see the change"
+                raise ConfigError(f"fallback: {name} cannot stand in", why=why, hint="name a language model")
+            if name not in connected:
+                try:
+                    connected[name] = models.connect(name, **settings)
+                except ConfigError as error:
+                    raise ConfigError(f"fallback: {error.message}", why=error.why, hint=error.hint) from None
+        found[model.name] = tuple(connected[name] for name in dict.fromkeys(names) if name != model.name)
+    return found
+
+
+def _require_prices(found: Models, s: Settings) -> None:
+    """Raises `ConfigError` for a budget that cannot hold, where the configuration wants that."""
+    unknown = [model.name for model in found.all if model.price is None]
+    if s.unknown_price == "error" and s.max_budget is not None and unknown:
+        raise ConfigError(
+            f"the price of {' and of '.join(unknown)} is not known",
+            why='unknown_price = "error": --max-budget could not hold it',
+            hint="[models.NAME] with price = { input = …, output = … }, or base_model; or --max-budget none",
+        )
 
 
 async def open_tools(job: Job, found: Models) -> Tools | None:
@@ -184,6 +232,15 @@ async def read_documents(
 def corpora(job: Job) -> Path:
     """The folder of the kept corpora."""
     return (job.cache or Path("/nonexistent")) / "corpora"
+
+
+def replies(job: Job, found: Models, tell: Callable[[str], None]) -> Replies | None:
+    """The replies on record; None where none may be used or kept. `tell` hears what is wrong with them."""
+    s = job.settings
+    if job.cache is None or s.no_cache or s.no_save or not s.cache_size:
+        return None
+    secrets, file = models.secrets(found.all), job.cache / REPLIES
+    return Replies(file, most_bytes=s.cache_size, oldest_s=s.cache_age, secrets=secrets, tell=tell)
 
 
 def choose_mode(job: Job, documents: Documents, root: Model) -> str:

@@ -136,6 +136,8 @@ MANY, THIN = 50, 2_000
 REPEATED = "This is the code of an earlier reply, with the same result. Do something else, or hand over what you have."
 NOTHING_FOUND = "(nothing found)"
 """What a parent reads when its child handed over None."""
+BETWEEN = "\n\n"
+"""What stands between a text and what is asked about it."""
 _CUT_QUESTION = "\n[... the middle is left out here: `context` holds all of it ...]\n"
 _SCHEMA = (
     "\nThe answer is a value, not text about it: FINAL(value, quotes=[...]) takes a dict, list, number or text that satisfies this JSON Schema, and is checked."
@@ -217,10 +219,12 @@ def direct(question: str, text: str, schema: Schema | None = None, strict: bool 
     )
 
 
-def sub(prompt: str, context: str | None, schema: Schema | None = None) -> tuple[Message, ...]:
-    """What a sub-LM is asked: the text first, the prompt after it, then the form of the reply."""
-    asked = prompt if not context else f"{context}\n\n{prompt}"
-    return (Message("user", asked if schema is None else f"{asked}\n\n{_REPLY_SCHEMA}{schema.text}"),)
+def sub(prompt: str, context: str | None, schema: Schema | None = None, shared: int = 0) -> tuple[Message, ...]:
+    """What a sub-LM is asked: the text first, the prompt after it, then the form of the reply. Others of its batch begin
+    with the same `shared` characters."""
+    asked = prompt if not context else f"{context}{BETWEEN}{prompt}"
+    written = asked if schema is None else f"{asked}\n\n{_REPLY_SCHEMA}{schema.text}"
+    return (Message("user", written, shared=shared),)
 
 
 def again(messages: tuple[Message, ...], said: str, problem: str) -> tuple[Message, ...]:
@@ -323,9 +327,14 @@ def _turn(call: Call, trajectory: Trajectory, request: str) -> tuple[Message, ..
     opening = _opening(call, history.is_offered(call, trajectory.turns))
     room = _room(call, opening)
     exchanges = history.exchanges(call, trajectory.turns, room)
-    messages = (*opening, *history.shown(history.fitted(trajectory, exchanges, room), exchanges, room))
+    messages = [*opening, *history.shown(history.fitted(trajectory, exchanges, room), exchanges, room)]
+    messages[0] = messages[0].kept()
+    # An ordinary request begins the next one; what is asked at the end begins as the last ordinary one did.
+    last = -1 if not request else -3
+    if len(messages) + last > 0:
+        messages[last] = messages[last].kept()
     if not request:
-        return messages
+        return tuple(messages)
     if messages[-1].role == "tool":  # a request there would be the word of a function
         return (*messages, Message("user", request))
     return (*messages[:-1], Message("user", f"{messages[-1].content}\n\n{request}"))

@@ -18,6 +18,7 @@ from . import contexts, prompts, reply
 from .builder import Unwritable
 from .call import Call
 from .corpus import Corpus
+from .documents import CHARS_PER_TOKEN
 from .errors import ConfigError, ModelError, RlmError, UsageError
 from .events import (
     CallStarted,
@@ -25,8 +26,9 @@ from .events import (
     ToolFinished,
     ToolStarted,
 )
+from .heads import Head, heads
 from .ledger import Refusal, StopReason
-from .models import Model
+from .models import Model, least_cached, on_record
 from .result import Status, answer_text, json_text
 from .sandbox import Context, Failed, Query
 from .schema import Schema, parse_repl
@@ -40,6 +42,9 @@ TOOL_CHARS = 100_000
 """Characters that the trace keeps of the arguments, and of the result, of a call of a function of the user's."""
 PRINTED_CHARS = 2_000
 """And of what its code printed: the end of it."""
+LARGE = 50_000
+"""Characters of a prompt from which on they start one by one: hashing, journaling and writing 64 of 400 KB as JSON
+takes 0.3 s, in which nothing else would happen."""
 RUN_WIDE = frozenset({StopReason.MAX_BUDGET, StopReason.MAX_TOKENS, StopReason.MAX_SUBCALLS, StopReason.TIMEOUT})
 """Limits that a child shares with its parent: where it met one, the parent will too."""
 
@@ -53,6 +58,10 @@ class Asked:
     context: Context | None
     schema: Schema | None
     key: str
+    shared: int = 0
+    """Characters that others of the query begin with too, where the provider is to be told."""
+    after: asyncio.Task[str | Failed] | None = None
+    """The first of those: its provider has cached them once it has replied."""
 
 
 class Queries:
@@ -74,7 +83,7 @@ class Queries:
             return [await self._tool(parent, query.model or "", query.prompts[0])]
         model = self._run.models.named(query.model)
         if model is None:
-            known = ", ".join(sorted({m.name for m in self._run.models.all}))
+            known = ", ".join(self._run.models.nameable)
             failed = Failed(f"model {query.model!r} may not be used here; these may: {known}")
             return [failed] * len(query.prompts)
         schema = None
@@ -86,9 +95,10 @@ class Queries:
         self._advise(parent, query)
         # A child with a REPL is the same only to its own parent: two that wait for each other would never end.
         scope = parent.address if query.kind == "rlm" and parent.recursive else parent.sample
+        shared = self._shared(parent, model, query)
         refusal, asked = None, list[asyncio.Task[str | Failed]]()
         async with asyncio.TaskGroup() as group:
-            for prompt, context in zip(query.prompts, query.contexts, strict=True):
+            for n, (prompt, context) in enumerate(zip(query.prompts, query.contexts, strict=True)):
                 print_ = contexts.fingerprint(corpus, query, prompt, context)
                 key = f"{scope} {model.name} {print_.hex()}" if print_ else ""
                 if key in self._asked:
@@ -96,16 +106,30 @@ class Queries:
                     continue
                 if refusal := self._run.ledger.admit_subcall():
                     break
-                one = Asked(query.kind, prompt, context, schema, print_.hex())
+                head = shared[n]
+                after = asked[head.first] if head.chars and head.first < n else None
+                one = Asked(query.kind, prompt, context, schema, print_.hex(), head.chars, after)
                 answering = group.create_task(self._answer(parent, corpus, model, one))
                 asked.append(answering)
                 if key:
                     self._asked[key] = answering
                     answering.add_done_callback(partial(self._forget_failed, key))
+                if len(prompt) + contexts.length(context) > LARGE:
+                    await asyncio.sleep(0)
         results = [one.result() for one in asked]
         if refusal is not None:
             results += [self._refuse(parent, refusal)] * (len(query.prompts) - len(asked))
         return results
+
+    def _shared(self, parent: Call, model: Model, query: Query) -> list[Head]:
+        """What the prompts begin with in common, where the provider of `model` wants to be told, and caches it."""
+        if query.kind == "rlm" and parent.recursive:
+            return [Head()] * len(query.prompts)
+        least = int(least_cached(model) * CHARS_PER_TOKEN)
+        if not least or len(query.prompts) < 2:
+            return [Head()] * len(query.prompts)
+        between = len(prompts.BETWEEN)
+        return heads(query.prompts, query.contexts, contexts.length, between=between, least=least)
 
     def _forget_failed(self, key: str, answering: asyncio.Task[str | Failed]) -> None:
         if answering.cancelled() or answering.exception() or isinstance(answering.result(), Failed):
@@ -125,6 +149,8 @@ class Queries:
     async def _answer(self, parent: Call, corpus: Corpus, model: Model, asked: Asked) -> str | Failed:
         if not asked.prompt.strip() and not contexts.length(asked.context):
             return Failed("the prompt is empty: say what is to be answered")
+        if asked.after is not None:  # what is sent at the same time reads no cache, and pays for writing it
+            await asyncio.wait([asked.after])
         try:
             if asked.kind == "rlm" and parent.recursive:
                 return await self._child(parent, corpus, model, asked)
@@ -142,13 +168,14 @@ class Queries:
         """A sub-call without a REPL: one completion; with a schema a value as JSON, for which it may take some."""
         prompt, context, schema = asked.prompt, asked.context, asked.schema
         size = len(prompt) + contexts.length(context)
+        model = on_record(model, self._run.replies, parent.sample)
         if size > model.window * contexts.SURELY_TOO_LONG:
             return Failed(
                 f"the prompt has {size:,} characters; {model.name} takes about {contexts.sub_chars(model):,}:"
                 " cut the text into parts"
             )
         wanted = schema.as_object if schema is not None else None
-        messages = prompts.sub(prompt, contexts.text_of(corpus, context), wanted)
+        messages = prompts.sub(prompt, contexts.text_of(corpus, context), wanted, asked.shared)
         address = self._run.new_address(parent.address)
         chars = len(messages[-1].content)
         started = CallStarted(parent.address, parent.depth + 1, "llm", model.name, prompt, chars, asked.key)

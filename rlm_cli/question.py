@@ -11,18 +11,20 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from . import __version__, contexts, evidence, kept, models, prepare, prompts, read, trace
-from .dispatch import Deadline
+from .deadline import Deadline, now
 from .documents import Documents
 from .errors import InvalidAnswer, LimitReached, RlmError, internal
 from .events import CitationChecked, DocumentsRead, NoticeGiven, RunFinished, RunStarted
+from .forecast import Forecast, forecast
 from .ledger import StopReason
+from .models.replies import Replies
 from .prepare import Job, Models
 from .report import Ending, confined, limits_of, result_of
 from .result import (
@@ -38,6 +40,8 @@ from .settings import shown_options, spelling_of, working_folder
 from .stream import Reader, Stream
 from .tools import Tools
 
+Confirm = Callable[[Forecast], Awaitable[bool]]
+"""Whether to go on with a run that may cost so much."""
 LOCATING_S = 30.0
 """For looking up all quotes of an answer; one takes milliseconds as a rule."""
 CLOSING_S = 2.0
@@ -50,24 +54,33 @@ async def ask(
     state: Path | None = None,
     readers: Sequence[Reader] = (),
     stopped_by: Callable[[], int] | None = None,
+    confirm: Confirm | None = None,
 ) -> Result:
     """Answer one question. Never raises for what can go wrong in a run: that is in the result.
 
     `state`: folder for the journal, None keeps nothing. `stopped_by`: the number of the signal that cancelled the
     surrounding `asyncio.Task`; where there is none, being cancelled is its caller's affair: the run is closed in order
-    and `asyncio.CancelledError` goes on.
+    and `asyncio.CancelledError` goes on. `confirm` is asked before anything is sent; a run that it declines is stopped.
     """
-    return await Question(job, state, Stream(readers), stopped_by).result()
+    return await Question(job, state, Stream(readers), stopped_by, confirm).result()
 
 
 class Question:
     """One question as far as it has come: what is not there yet, or never will be, is None."""
 
-    def __init__(self, job: Job, state: Path | None, stream: Stream, stopped_by: Callable[[], int] | None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        state: Path | None,
+        stream: Stream,
+        stopped_by: Callable[[], int] | None,
+        confirm: Confirm | None = None,
+    ) -> None:
         self.job = job
         self.state = state
         self.stream = stream
         self.stopped_by = stopped_by
+        self.confirm = confirm
         self.started = datetime.now(UTC)
         self.folder: Path | None = None
         self.mode = job.settings.mode
@@ -76,6 +89,7 @@ class Question:
         self.sandbox: Sandbox | None = None
         self.tools: Tools | None = None
         self.proof: Proof | None = None
+        self.replies: Replies | None = None
         self.run: Run | None = None
 
     async def result(self) -> Result:
@@ -135,10 +149,26 @@ class Question:
             call = contexts.root_call(self.job, self.models, self.documents, first, turns, functions)
             self.sandbox = prepare.open_sandbox(self.job, self.tools)
             self.proof = await self.sandbox.prove()
+        if self.confirm is not None:
+            waited = now()
+            if not await self.confirm(forecast(self.job, self.models, self.documents, call)):
+                raise asyncio.CancelledError
+            deadline = deadline.later(now() - waited)
         self._begin()
         self._keep()
+        self.replies = prepare.replies(
+            self.job, self.models, lambda told: self.stream.emit(NoticeGiven("cache_lost", told))
+        )
         self.run = Run(
-            self.job, self.models, self.documents, self.sandbox, self.stream, deadline, self.job.earlier, self.tools
+            self.job,
+            self.models,
+            self.documents,
+            self.sandbox,
+            self.stream,
+            deadline,
+            self.job.earlier,
+            self.tools,
+            self.replies,
         )
         answer = await self.run.answer(call)
         if answer.partial and not answer.problem and (self.job.settings.on_limit == "fail" or not answer.found):
@@ -205,6 +235,7 @@ class Question:
                 settings=self._settings(),
                 folder=str(working_folder()),
                 continues=self.job.earlier.run if self.job.earlier is not None else "",
+                transports={model.name: model.transport for model in self.models.all if model.transport},
             )
         )
         self.stream.emit(self.documents.loaded())
@@ -289,6 +320,8 @@ class Question:
             self.tools.close()
         if self.run is not None:
             await self.run.seen.close()
+        if self.replies is not None:
+            await self.replies.close()
         if self.sandbox is not None:
             await self.sandbox.close()
         if self.models is not None:

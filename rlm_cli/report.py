@@ -65,6 +65,7 @@ def result_of(asked: Question, ending: Ending) -> Result:
         samples=_samples(asked),
         usage=ModelUsage(
             calls=totals.calls,
+            calls_from_cache=totals.cached,
             input_tokens=totals.usage.input_tokens,
             cached_input_tokens=totals.usage.cached_input_tokens,
             output_tokens=totals.usage.output_tokens,

@@ -110,9 +110,11 @@ class ErrorReport:
 
 @dataclass(slots=True)
 class ModelUsage:
-    """What one model was asked and what that cost. `cost_usd` None = unknown, which is never zero."""
+    """What one model was asked and what that cost. `cost_usd` None = unknown, which is never zero. `calls_from_cache`:
+    those of `calls` whose reply was on record; they used no tokens and cost nothing."""
 
     calls: int = 0
+    calls_from_cache: int = 0
     input_tokens: int = 0
     cached_input_tokens: int = 0
     output_tokens: int = 0

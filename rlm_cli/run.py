@@ -16,7 +16,8 @@ from typing import Any
 from . import loop, prompts, reply
 from .call import Call, Check, Complete, Completion, Execute, Message, Output, Purpose
 from .corpus import Corpus
-from .dispatch import OUT_OF_TIME, Deadline, Dispatch
+from .deadline import OUT_OF_TIME, Deadline
+from .dispatch import Dispatch
 from .documents import Documents
 from .earlier import Earlier, Recorded
 from .errors import ModelError, RlmError
@@ -30,7 +31,8 @@ from .events import (
 )
 from .evidence import Coverage
 from .ledger import Ledger, Refusal, StopReason
-from .models import Model
+from .models import Model, on_record
+from .models.replies import Replies
 from .prepare import Job, Models
 from .queries import RUN_WIDE, Queries
 from .result import Answer, Status, answer_text
@@ -71,14 +73,16 @@ class Run:
         deadline: Deadline,
         earlier: Earlier | None = None,
         tools: Tools | None = None,
+        replies: Replies | None = None,
     ) -> None:
-        """`earlier`: the run that a follow-up question goes on from."""
+        """`earlier`: the run that a follow-up question goes on from. `replies`: those on record."""
         self.job = job
         self.models = models
         self.documents = documents
         self.sandbox = sandbox
         self.earlier = earlier
         self.tools = tools
+        self.replies = replies
         self.hidden = stream.trace.scrubbed
         self.emit = stream.emit
         self.state = stream.state
@@ -89,6 +93,7 @@ class Run:
             stream.emit,
             retries=job.settings.retries,
             request_timeout_s=job.settings.request_timeout,
+            stand_ins=models.stand_ins,
         )
         self.seen = Seen(Coverage(documents.corpus), documents.corpus.lines, stream.emit)
         self.own = defaultdict[str, Own](Own)
@@ -139,7 +144,8 @@ class Run:
         address, model = self.new_address("0"), self.models.sub
         with self.open_call(address, CallStarted("0", 1, "llm", model.name, prompt, len(prompt))):
             try:
-                said = await self.dispatch.complete(address, model, prompts.sub(prompt, None), "sub")
+                asked = prompts.sub(prompt, None)
+                said = await self.dispatch.complete(address, on_record(model, self.replies), asked, "sub")
             except ModelError as error:
                 said = Refusal(StopReason.ERROR, str(error))
             if isinstance(said, Refusal):

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from .dispatch import Emit
 from .events import CoverageGrew
 from .evidence import Coverage
+from .request import Emit
 
 
 class Seen:

@@ -116,14 +116,18 @@ class Settings:
     # Run
     dry_run: bool = setting(False, "flag", "-n", "--dry-run", group="Run", common=True, configurable=False)
     """Show the plan: files, models, cost at most. Sends nothing."""
+    yes: bool = setting(False, "flag", "-y", "--yes", group="Run", common=True, configurable=False)
+    """Do not ask before a run that may cost more than confirm_above."""
     follow_up: bool = setting(False, "flag", "-c", "--continue", group="Run", common=True, configurable=False)
     """Go on from the last run with a new question: its documents, its variables, what was said."""
     run: str | None = setting(None, "text", "--run", metavar="RUN", group="Run", configurable=False)
     """With --continue: go on from RUN, the start of an id in rlm runs."""
     sandbox: str = setting("auto", "choice", "--sandbox", choices=("auto", "process", "container", "soft", "none"), metavar="NAME", group="Run")
     """Where the model's code runs: process and container are enforced by the kernel; soft and none are not and must be asked for. auto is process."""
+    no_cache: bool = setting(False, "flag", "--no-cache", group="Run")
+    """Ask every sub-call anew and extract every text anew: nothing on record is used, and nothing is put there."""
     no_save: bool = setting(False, "flag", "--no-save", group="Run")
-    """Keep nothing of the run on disk: no trace, no result."""
+    """Keep nothing of the run on disk: no trace, no result, no reply, no extracted text."""
 
     # Answer
     output: str | None = setting(None, "path", "-o", "--output", metavar="FILE", group="Answer", configurable=False)
@@ -156,6 +160,12 @@ class Settings:
     # Configuration only: what belongs to a machine, a project or a model
     retries: int = setting(4, "int", minimum=0)
     """How often a request that failed for a passing reason is sent again."""
+    fallback: tuple[str, ...] = setting((), "list")
+    """Models to ask instead, in this order, once one has no quota, is unknown to its provider or still fails after all retries. A [models.NAME] may have a list of its own."""
+    confirm_above: float | None = setting(0.50, "usd", none=True, minimum=0)
+    """On a terminal, ask before a run whose plan expects to cost more than this; none never asks."""
+    unknown_price: str = setting("notice", "choice", choices=("notice", "error"))
+    """With --max-budget and a model whose price is not known: notice says so and counts tokens, error refuses the run."""
     request_timeout: float = setting(300.0, "duration", minimum=0)
     """Seconds for one request to a model."""
     cell_timeout: float = setting(60.0, "duration", project="lower", minimum=0)
@@ -186,14 +196,20 @@ class Settings:
     """Skip a URL, or a file of a store, with more bytes than this."""
     texts_size: int = setting(1 << 30, "size", minimum=0)
     """Disk space for texts that were extracted from PDFs, office files and archives, so that it is done once; 0 keeps none."""
+    transport: str = setting("auto", "choice", choices=("auto", "lean", "litellm"))
+    """How models are asked: litellm speaks to every provider; lean is plain HTTP, fast to start, for those that speak OpenAI's chat completions; auto takes lean where it can."""
     corpora_size: int = setting(2 << 30, "size", minimum=0)
     """Disk space for the documents of past runs, for follow-up questions; half of it for one corpus at most."""
+    cache_size: int = setting(256 << 20, "size", minimum=0)
+    """Disk space for replies to sub-calls, which are used again for the same request; 0 keeps none."""
+    cache_age: float = setting(7 * 86_400.0, "duration", minimum=0)
+    """How long a reply is used again: 12h, 7d."""
     subcall_models: tuple[str, ...] = setting((), "list")
     """Further models that code in the REPL may name in llm_query(model=…)."""
     keys: dict[str, Any] = setting({}, "table")
     """Where API keys come from: [keys] PROVIDER = { env = "NAME" } or { command = "…" }."""
     models: dict[str, Any] = setting({}, "table")
-    """Models of your own: [models.NAME] with model, api_base, window, max_output, price, protocol, effort, options."""
+    """Models of your own: [models.NAME] with model, api_base, base_model, window, max_output, price, rpm, tpm, fallback, protocol, effort, transport, options, key."""
 # fmt: on
 
 
@@ -311,10 +327,10 @@ def _number(raw: Any, source: str, wanted: str, none: bool) -> float:
 
 def _duration(raw: Any, source: str, none: bool) -> float:
     if isinstance(raw, str):
-        parts = re.fullmatch(r"(?=.)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", raw)
+        parts = re.fullmatch(r"(?=.)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", raw)
         if parts:
-            hours, minutes, seconds = parts.groups(default="0")
-            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+            days, hours, minutes, seconds = parts.groups(default="0")
+            return int(days) * 86_400 + int(hours) * 3600 + int(minutes) * 60 + float(seconds)
     return _number(raw, source, "a duration like 90s or 10m", none)
 
 

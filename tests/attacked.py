@@ -205,7 +205,8 @@ class Host:
             for text, is_wrong in (
                 (f"was to say {attack.says!r}", not re.search(attack.says, said)),
                 (f"was to be {attack.fate}", attack.fate not in (EITHER, fate)),
-                (f"the next cell: {(after.stdout, after.error)}", after.stdout != EXPECTED or bool(after.error)),
+                # Threads that the attack left behind may say something there too.
+                (f"the next cell: {(after.stdout, after.error)}", EXPECTED not in after.stdout or bool(after.error)),
                 (f"the host grew by {grown:,} bytes", grown > GROWTH),
                 ("several lines", "\n" in (output.lost or "")),
                 ("the secret came out", CANARY in everything or self.model.leaked),

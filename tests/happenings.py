@@ -80,7 +80,7 @@ def a_run() -> list[Stamped]:
     for n in (19, 20, 21):
         happened += asking(f"0.{n}", 35)
     happened += [
-        (36, "0.21", NoticeGiven("retrying", "waiting 12 s: rate limit")),
+        (36, "0.21", NoticeGiven("retrying", "waiting 12 s: rate limit", 12.0)),
         (37, None, CoverageGrew(76, 100)),
     ]
     return stamped(happened)

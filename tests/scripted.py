@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -78,10 +79,11 @@ Script = Callable[[dict[str, Any]], Reply | str] | Sequence[Reply | str]
 
 
 class ScriptedServer:
-    """Start with `with`; `script` is a function of the request's JSON or the replies in order."""
+    """Start with `with`; `script` is a function of the request's JSON or the replies in order. `tls`: it speaks HTTPS."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, tls: ssl.SSLContext | None = None) -> None:
         self._script = script
+        self._tls = tls
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._in_flight = 0
@@ -92,6 +94,8 @@ class ScriptedServer:
     def __enter__(self) -> ScriptedServer:
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.scripted = self
+        if self._tls is not None:
+            self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
         return self

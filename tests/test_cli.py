@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -261,7 +263,8 @@ def test_a_signal_while_documents_are_read(rlm: Rlm, number: signal.Signals) -> 
             env=rlm.environ(), cwd=rlm.home,
         ) as running:  # fmt: skip
             os.write(sink, b"a line\n")
-            time.sleep(1)
+            while fcntl.ioctl(source, termios.FIONREAD, bytes(4)) != bytes(4):
+                time.sleep(0.05)  # until it has been read: what takes signals stands by then
             running.send_signal(number)
             out, err = running.communicate(timeout=20)
     finally:

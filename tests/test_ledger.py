@@ -45,7 +45,20 @@ def test_price_counts_cached_and_written_tokens_at_their_own_price() -> None:
         input_tokens=1_000_000, output_tokens=100_000, cached_input_tokens=500_000, cache_write_tokens=100_000
     )
     assert price.cost(usage) == pytest.approx(0.4 * 3.0 + 0.5 * 0.3 + 0.1 * 3.75 + 0.1 * 15.0)
-    assert price.input_ceiling == 3.75
+    assert price.ceiling(1_000_000, 100_000) == pytest.approx(3.75 + 1.5)
+
+
+def test_price_of_thoughts_and_of_long_requests() -> None:
+    """Reasoning has a price of its own at some providers, and above a length everything of a request costs more."""
+    long = Price(input=2.0, output=20.0, cached=0.2)
+    price = Price(input=1.0, output=10.0, reasoning=30.0, above=((200_000, long),))
+    assert price.cost(Usage(1_000, 1_000, reasoning_tokens=400)) == pytest.approx((1_000 + 6_000 + 12_000) / 1e6)
+    assert price.cost(Usage(1_000, 100, reasoning_tokens=400)) == pytest.approx((1_000 + 12_000) / 1e6)
+    assert price.ceiling(1_000, 1_000) == pytest.approx((1_000 + 30_000) / 1e6)
+    assert price.at(200_000) is price
+    used = Usage(200_001, 1_000, cached_input_tokens=200_000)
+    assert price.cost(used) == pytest.approx((2.0 + 200_000 * 0.2 + 20_000) / 1e6)
+    assert price.cost(used) <= price.ceiling(200_001, 1_000)
 
 
 def test_waits_while_something_is_in_flight_and_refuses_only_when_nothing_is() -> None:

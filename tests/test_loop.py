@@ -317,6 +317,20 @@ def test_a_small_window_over_thirty_iterations() -> None:
     assert iterations[-1][2].content == SUMMARY
 
 
+def test_what_the_next_request_begins_with_is_marked() -> None:
+    """A request marks its system prompt and its last message, which the next one begins with; a request at the end marks
+    what the last ordinary one did, so that it is read and nothing is written that nobody reads."""
+    sent: list[str | Output] = [code("print(0)"), Output("0"), code("print(1)"), Output("1", refused=BUDGET)]
+    _, effects = play(a_call(), [*sent, "words", "words"])
+    asked = [effect for effect in effects if isinstance(effect, Complete)]
+    assert [effect.purpose for effect in asked] == ["iteration"] * 2 + ["landing"] * 2
+    marked = [[n for n, one in enumerate(effect.messages) if one.shared] for effect in asked]
+    assert marked[:3] == [[0, 1], [0, 3], [0, 3]]
+    assert asked[2].messages[3] == asked[1].messages[3]
+    assert all(one.shared in (0, len(one.content)) for effect in asked for one in effect.messages)
+    assert all("shared" not in one.plain() for effect in asked for one in effect.messages)
+
+
 def test_a_summary_that_is_refused_is_done_without() -> None:
     """The run goes on; the model is told that turns are missing."""
     conversation = converse(a_call(window_bytes=10_000))

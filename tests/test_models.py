@@ -1,4 +1,5 @@
-"""Models through the real litellm, against a real server on loopback: replies, failures, keys, names."""
+"""Models against a real server on loopback: replies, failures, keys, names. What is marked `both_ways` runs by plain
+HTTP and through the real litellm, and both keep the same promises."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +23,28 @@ from scripted import SENTINEL_KEY, Reply, Script, ScriptedServer
 from rlm_cli.call import Completion, Message, ToolCall
 from rlm_cli.errors import ConfigError, ModelError, RlmError
 from rlm_cli.ledger import Price, Usage
-from rlm_cli.models import OFFLINE, Model, catalog, choose, connect, secrets, warm_up, warm_up_for
+from rlm_cli.models import OFFLINE, Model, catalog, choose, connect, secrets
 from rlm_cli.models.failures import scrub
 from rlm_cli.reply import REPL
 
 ROOT = Path(__file__).parent.parent
 KEYED = {"OPENAI_API_KEY": SENTINEL_KEY}
+GEMINI = {"GEMINI_API_KEY": SENTINEL_KEY}
+
+
+WAY = ContextVar("way", default="auto")
+both_ways = pytest.mark.usefixtures("way")
+
+
+@pytest.fixture(params=["auto", "litellm"], ids=["lean", "litellm"])
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    token = WAY.set(request.param)
+    yield request.param
+    WAY.reset(token)
 
 
 def linked(name: str, environ: Mapping[str, str] = KEYED, **settings: Any) -> Model:
-    return connect(name, **({"models": {}, "keys": {}, "environ": environ} | settings))
+    return connect(name, **({"models": {}, "keys": {}, "environ": environ, "transport": WAY.get()} | settings))
 
 
 def served(server: ScriptedServer, name: str = "openai/gpt-5.4-mini", **settings: Any) -> Model:
@@ -73,6 +87,7 @@ def failure(reply: Reply, **settings: Any) -> RlmError:
     return error
 
 
+@both_ways
 def test_reply_and_usage() -> None:
     """A reply arrives with its usage, cached and reasoning tokens; the request carries an explicit output limit."""
     usage = {
@@ -90,12 +105,14 @@ def test_reply_and_usage() -> None:
     assert "stream" not in sent
 
 
+@both_ways
 def test_no_content_and_no_usage() -> None:
     """A reply without text is an ordinary reply; usage that was not given is zero, not a guess."""
     completion, _ = ask([Reply(None, usage=None)])
     assert (completion.text, completion.usage) == ("", Usage())
 
 
+@both_ways
 def test_options() -> None:
     """KEY=VALUE goes with every request and sub.KEY=VALUE with sub-calls; values are JSON where they can be."""
     given = ("temperature=0.5", "seed=7", "sub.seed=8", "user=me")
@@ -124,6 +141,7 @@ def test_tools_are_possible() -> None:
         assert server.requests[0].body["tools"] == [tool]
 
 
+@both_ways
 @pytest.mark.parametrize(
     ("reply", "kind", "words"),
     [
@@ -140,12 +158,13 @@ def test_tools_are_possible() -> None:
 def test_terminal_failures(reply: Reply, kind: type[RlmError], words: str) -> None:
     """A wrong key, an unknown model and an empty account end the run at once; the key is in no message."""
     error = failure(reply)
-    assert type(error) is kind
+    assert isinstance(error, kind)
     assert words in error.message
     assert error.why
     assert not isinstance(error, ModelError) or (error.terminal and not error.retriable)
 
 
+@both_ways
 @pytest.mark.parametrize(
     "reply",
     [
@@ -165,6 +184,7 @@ def test_passing_failures(reply: Reply) -> None:
     assert not error.terminal
 
 
+@both_ways
 @pytest.mark.parametrize(
     "name", ["openai/x", "hosted_vllm/x", "lm_studio/x", "llamafile/x", "ollama_chat/x", "deepseek/x"]
 )
@@ -181,6 +201,7 @@ def test_a_redirect_is_not_followed(name: str) -> None:
         assert elsewhere.requests == []
 
 
+@both_ways
 def test_a_failure_says_how_far_it_came() -> None:
     """A server that answered an error, one that hung up, a reply that broke off: three different things to look at."""
     for reply, words in (
@@ -211,6 +232,7 @@ def exchange(model: Model, *messages: Message) -> Completion:
     return asyncio.run(main())
 
 
+@both_ways
 def test_functions_that_were_called() -> None:
     """Calls arrive as they were made, offered or not, in the old spelling too."""
     completion, sent = ask([Reply(None, message={"tool_calls": [CALLED]}, finish_reason="tool_calls")])
@@ -221,6 +243,7 @@ def test_functions_that_were_called() -> None:
     assert completion.calls == (ToolCall("", "repl", "print(1)"),)
 
 
+@both_ways
 def test_functions_that_are_offered() -> None:
     """The system message's tools, a call and its result go out as OpenAI spells them."""
     call = ToolCall("c1", "repl", '{"code": "1"}')
@@ -265,6 +288,7 @@ def test_thoughts_go_back_with_the_call_they_led_to() -> None:
     assert back["messages"][1]["content"][0] == thinking
 
 
+@both_ways
 @pytest.mark.parametrize(
     ("text", "said", "thought"),
     [
@@ -281,6 +305,7 @@ def test_thinking_in_the_text_is_reasoning(text: str, said: str, thought: str) -
     assert (completion.text.lstrip("\n"), completion.reasoning) == (said.lstrip("\n"), thought)
 
 
+@both_ways
 @pytest.mark.parametrize(
     ("name", "settings", "sent"),
     [
@@ -310,6 +335,7 @@ def test_effort_and_protocol_are_known_before_the_run() -> None:
     assert linked("groq/openai/gpt-oss-20b", groq, protocol="text").protocol == "text"
 
 
+@both_ways
 def test_a_call_that_its_provider_refused_is_read_all_the_same() -> None:
     """Groq answers 400 to a call nobody offered, or with broken arguments, and gives what the model wrote."""
     error = {"message": "Tool choice is none, but model called a tool", "type": "invalid_request_error"}
@@ -326,6 +352,7 @@ def test_a_call_that_its_provider_refused_is_read_all_the_same() -> None:
         assert completion == Completion("", "tool_calls", calls=(ToolCall("", "repl", '{"code": "print(1)"}'),))
 
 
+@both_ways
 def test_a_useless_reply_is_paid_for() -> None:
     """A content filter or no choices at all, with usage: what was billed is on the failure; a cut body may be billed."""
     usage = {"prompt_tokens": 100, "completion_tokens": 9, "total_tokens": 109}
@@ -343,6 +370,7 @@ def test_a_useless_reply_is_paid_for() -> None:
         assert error.cut_short == cut_short
 
 
+@both_ways
 def test_lone_surrogates_do_no_harm() -> None:
     """In a prompt or a reply they become question marks."""
 
@@ -358,6 +386,7 @@ def test_lone_surrogates_do_no_harm() -> None:
         assert server.requests[0].messages == [{"role": "user", "content": "a?b"}]
 
 
+@both_ways
 def test_no_connection_says_where_and_why() -> None:
     """A server that is not there, a name nobody knows, TLS where there is none: which address, the system's words."""
     with ScriptedServer([]) as server:
@@ -371,6 +400,7 @@ def test_no_connection_says_where_and_why() -> None:
     assert refused.retriable
 
 
+@both_ways
 @pytest.mark.parametrize(
     ("reply", "words"),
     [
@@ -391,6 +421,7 @@ def test_failures_of_one_request(reply: Reply, words: str) -> None:
     assert words in error.message
 
 
+@both_ways
 def test_retry_after() -> None:
     """Retry-After is understood as seconds and as a date."""
     error = failure(Reply("slow", 429, {"Retry-After": "7"}))
@@ -403,6 +434,7 @@ def test_retry_after() -> None:
     assert 30 < error.retry_after <= 60
 
 
+@both_ways
 def test_many_in_flight_and_two_loops() -> None:
     """64 requests at once are answered each with its own reply, and a second event loop in the process works too."""
     for _ in range(2):
@@ -481,12 +513,36 @@ def test_model_table() -> None:
     assert (based.window, based.price) == (272_000, Price(0.75, 4.5, 0.075))
 
 
+def test_prices_of_long_requests_are_in_the_map() -> None:
+    """The window ends where a request becomes dearer; one that a table makes longer is priced as it is charged."""
+    known = catalog.known("gemini", "gemini-2.5-pro")
+    assert known is not None
+    assert known.price is not None
+    ((step, dearer),) = known.price.above
+    assert known.window == step == 200_000
+    assert (dearer.input, dearer.output, dearer.cached) == (2.5, 15.0, 0.25)
+    longer = linked("long", models={"long": {"model": "gemini/gemini-2.5-pro", "window": 1_000_000}}, environ=GEMINI)
+    assert longer.price is not None
+    assert longer.price.ceiling(300_000, 1_000) == pytest.approx(0.765)
+    thinking = catalog.known("dashscope", "qwen-turbo")
+    assert thinking is not None
+    assert thinking.price is not None
+    assert thinking.price.reasoning == 0.5
+
+
+def test_a_price_of_ones_own_wins_over_the_map() -> None:
+    """What the user wrote is newer than the installed map, thoughts included."""
+    table = {"model": "openai/gpt-5.4-mini", "price": {"input": 1, "output": 2, "reasoning": 3}}
+    assert linked("mine", models={"mine": table}).price == Price(1, 2, reasoning=3)
+
+
 def test_what_is_not_known() -> None:
     """An unknown model has no price (which is not zero) and a cautious window."""
     model = linked("openai/never-heard-of")
     assert (model.price, model.window) == (None, catalog.DEFAULT_WINDOW)
 
 
+@both_ways
 def test_keys_stay_with_their_provider() -> None:
     """The environment's key is not sent to another server that the configuration names; that one gets its own."""
     with ScriptedServer(["a", "b"]) as server:
@@ -610,17 +666,19 @@ QUIET = """
     sys.addaudithook(hook)
     from rlm_cli.call import Message
     from rlm_cli.errors import RlmError
-    from rlm_cli.models import connect, warm_up
+    from rlm_cli.models import connect, warm_up_for
     assert "litellm" not in sys.modules
     async def main():
-        model = connect("openai/gpt-4o-mini", models={}, keys={}, environ=os.environ)
-        warm_up(); warm_up()
+        way = sys.argv[1]
+        model = connect("openai/gpt-4o-mini", models={}, keys={}, environ=os.environ, transport=way)
+        warm_up_for([model])(); warm_up_for([model])()
         for _ in range(2):
             try:
                 await model.complete([Message("user", "hi")], max_output_tokens=9, sub=False)
             except RlmError as error:
                 assert "SENTINEL" not in repr(error)
         await model.close()
+        assert ("litellm" in sys.modules) == ("httpx" in sys.modules) == (way == "litellm")
     asyncio.run(main())
     for place in seen:
         host = place[0] if isinstance(place, tuple) else place
@@ -629,16 +687,18 @@ QUIET = """
 """
 
 
-def run(code: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def run(code: str, environ: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     source = textwrap.dedent(code)
     environ = environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, env=environ, timeout=100)
+    return subprocess.run(
+        [sys.executable, "-c", source, *words], capture_output=True, text=True, env=environ, timeout=100
+    )
 
 
-def test_silent_and_alone() -> None:
+def test_silent_and_alone(way: str) -> None:
     """A process that asks twice, once in vain, prints nothing and connects to nobody but the server."""
     with ScriptedServer(["ok", Reply(f"bad {SENTINEL_KEY}", 500)]) as server:
-        done = run(QUIET, server.env)
+        done = run(QUIET, server.env, way)
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
@@ -658,4 +718,3 @@ def test_offline_needs_no_litellm() -> None:
     """
     done = run(code, dict(os.environ))
     assert (done.stderr, done.returncode) == ("", 0)
-    assert warm_up_for([linked("openai/gpt-5")]) is warm_up

@@ -209,6 +209,73 @@ class TestWalking:
         assert "-u" in manifest.notices[0]
 
 
+class Meddling(threading.Event):
+    """A stop that is never set, and does something to the files when it is asked for the n-th time: before a file is
+    opened, then behind each piece of it."""
+
+    def __init__(self, n: int, act: Callable[[], object]) -> None:
+        super().__init__()
+        self.n, self.act = n, act
+
+    def is_set(self) -> bool:
+        self.n -= 1
+        if self.n == 0:
+            self.act()
+        return False
+
+
+class TestFilesThatChange:
+    """While they are read, or between being seen and being opened."""
+
+    LINES = "a line of text\n" * 200_000
+
+    def changed(self, n: int, act: Callable[[], object]) -> tuple[str | None, Manifest]:
+        Path("a.txt").write_text(self.LINES)
+        corpus, manifest = read(".", stop=Meddling(n, act))
+        text = corpus.text(*corpus.whole) if corpus.documents else None
+        corpus.close()
+        return text, manifest
+
+    def append(self) -> None:
+        with Path("a.txt").open("a") as file:
+            file.write("and more\n")
+
+    def test_a_file_that_grows(self, tree: Tree) -> None:
+        """What is there when its end is reached is read."""
+        tree()
+        assert self.changed(2, self.append)[0] == self.LINES + "and more\n"
+
+    def test_a_file_that_shrinks(self, tree: Tree) -> None:
+        """What was read before and what is left is a document; nothing dies of it."""
+        tree()
+        assert self.changed(2, lambda: os.truncate("a.txt", 1_500_000))[0] == self.LINES[:1_500_000]
+        assert self.changed(2, lambda: os.truncate("a.txt", 0))[0] == self.LINES[:8_192].rstrip("\n") + "\n"
+
+    def test_a_file_that_goes(self, tree: Tree) -> None:
+        """One that was opened is read to its end; one that was only seen is named."""
+        tree()
+        assert self.changed(2, Path("a.txt").unlink)[0] == self.LINES
+        text, manifest = self.changed(1, Path("a.txt").unlink)
+        assert text is None
+        assert [(s.path, s.reason) for s in manifest.skipped] == [("./a.txt", "unreadable (No such file or directory)")]
+
+    def test_a_file_that_becomes_another_thing(self, tree: Tree) -> None:
+        """A FIFO in its place is not waited for, a folder is named."""
+        tree()
+
+        def fifo() -> None:
+            Path("a.txt").unlink()
+            os.mkfifo("a.txt")
+
+        def folder() -> None:
+            Path("a.txt").unlink()
+            Path("a.txt").mkdir()
+
+        assert self.changed(1, fifo)[0] == ""
+        Path("a.txt").unlink()
+        assert self.changed(1, folder)[1].skipped[0].reason == "unreadable (Is a directory)"
+
+
 class TestText:
     """Bytes become characters."""
 
@@ -221,6 +288,15 @@ class TestText:
             ("utf-16-le", "plain words without a mark\n"),
             ("utf-16-be", "plain words without a mark\n"),
             ("utf-32", "Grüße 🙂\n"),
+            ("utf-32-le", "plain words, Grüße 🙂\n"),
+            ("utf-32-be", "plain words, Grüße 🙂\n"),
+            ("utf-16-le", "Договор может быть расторгнут в любое время.\n" * 3),
+            ("utf-16-be", "この契約は三十日前の通知により解除することができる。\n" * 3),
+            ("iso2022_jp", "この契約は三十日前の通知により解除することができる。\n" * 3),
+            ("iso2022_kr", "이 계약은 삼십일 전에 통지하면 해지할 수 있다.\n" * 3),
+            ("cp850", "Der Vertrag läuft über drei Jahre und verlängert sich.\n"),
+            ("mac_roman", "Le contrat est résilié après un préavis écrit à l’avance.\n"),
+            ("cp1252", "une page † puis ‡ deux™ et « cœur » l’été…\n"),
             ("latin-1", "Müller GmbH, Straße 5\n"),
             ("latin-1", "café au lait bien sûr\n"),
             ("latin-1", "§ 5 Absatz 2\n"),
@@ -279,6 +355,13 @@ class TestText:
             assert [(t, replaced) for t, _, replaced in texts("a.txt")] == [("a \ufffd b\n", 0)]
         Path("a.txt").write_bytes(b"\xff\xfea\0\x00\xd8b\0")
         assert [replaced for _, _, replaced in texts("a.txt")] == [1]
+
+    def test_colours_of_a_terminal_are_no_encoding(self, tree: Tree) -> None:
+        """Escapes in a log do not make it Japanese, nor does one that switches to what is none."""
+        tree()
+        for data in (b"\x1b[31mred\x1b[0m plain\n", b"\x1b$B is said and \x01\x02 nothing\n", b"price \x1b$5\n"):
+            Path("a.log").write_bytes(data)
+            assert [(t, encoding) for t, encoding, _ in texts("a.log")] == [(data.decode(), "utf-8")]
 
     def test_words_that_look_like_magic(self, tree: Tree) -> None:
         """Text may begin with BZh, ID3 or GIF8."""

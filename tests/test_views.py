@@ -10,15 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pexpect
 import pyte
 import pytest
-from happenings import a_run, asking, began, stamped, sub_call
+from happenings import ROOT, a_run, asking, began, reply, stamped, sub_call
 
 from rlm_cli.errors import ConfigError
 from rlm_cli.events import (
+    CallFinished,
     CallStarted,
     CodeFinished,
     CodeStarted,
@@ -34,6 +36,7 @@ from rlm_cli.events import (
     ToolStarted,
 )
 from rlm_cli.fold import fold
+from rlm_cli.ledger import Usage
 from rlm_cli.result import Citation, Located, ModelUsage, Notice, Result, Status, StopReason
 from rlm_cli.views import Silent, Wishes, choose_view, is_live, use_color
 from rlm_cli.views.answer import answer_text, citation_lines, summary_line
@@ -77,9 +80,15 @@ class TestFrames:
             "├ 0.1 … 0.18  ✓ 18  openai/mini                              1.7M→9k   $0.11",
             "├ 0.19        ◐     openai/mini    98k chars · Which parts?                    3s",
             "├ 0.20        ◐     openai/mini    98k chars · Which parts?                    3s",
-            "└ 0.21        ↻     openai/mini    waiting 12 s: rate limit                    3s",
+            "└ 0.21        ↻     openai/mini    waiting 10 s: rate limit                    3s",
             "$0.29 / $1.00 ▓▓▓░░░░░░░   21 calls   seen 76% of lines   0:38   Ctrl-C stops, nothing lost",
         ]
+
+    def test_a_wait_counts_down_and_is_over(self) -> None:
+        """What is left of it, then the request in flight again."""
+        state = a_run()
+        assert "waiting 1 s: rate limit" in rows(state, 47.5, Canvas(100, 30))[4]
+        assert "◐     openai/mini    98k chars" in rows(state, 48, Canvas(100, 30))[4]
 
     def test_reading(self) -> None:
         """While documents are read the line says how far and where."""
@@ -125,6 +134,21 @@ class TestFrames:
             '├ 0.5 ◐ tool lookup("acme", limit=3) 2s',
             '└ 0.6 ◐ tool lookup([["its beginning onl…) 2s',
         ]
+
+    def test_what_was_not_paid_for(self) -> None:
+        """Replies on record are counted where they were folded and below; tokens the provider had cached beside the
+        others; both also where only ASCII can be drawn."""
+        recorded = replace(reply(Usage(), 0.0), cached=True)
+        happened = began()
+        for n in (1, 2):
+            ended = CallFinished("complete", "yes", Usage())
+            happened += [*asking(f"0.{n}", 5), (5, f"0.{n}", recorded), (5, f"0.{n}", ended)]
+        happened += [(6, "0", reply(Usage(1_000, 40, 900), 0.06, model=ROOT))]
+        shown = rows(stamped(happened), 9, Canvas(110, 30))
+        assert "3.1k→520 (900 cached)" in shown[0]
+        assert " ".join(shown[1].split()) == "└ 0.1 … 0.2 ✓ 2 openai/mini ⟲ 2 from cache $0.00"
+        assert "6 calls, 2 from cache" in shown[-1]
+        assert all(row.isascii() for row in rows(stamped(happened), 9, Canvas(110, 30, ascii=True)))
 
     def test_an_unknown_cost_is_said(self) -> None:
         """Never $0.00 for a model without a price."""

@@ -21,6 +21,7 @@ from typing import BinaryIO
 from .. import contexts, prepare, question
 from ..earlier import load
 from ..errors import RlmError, UsageError
+from ..forecast import forecast
 from ..prepare import Job
 from ..result import Result, Status
 from ..settings import Settings
@@ -28,10 +29,11 @@ from ..trace import Written, write_whole
 from ..views import View, Wishes, choose_view, use_color
 from ..views.answer import answer_text, citation_lines, summary_line
 from .configuration import cache_folder, state_folder
+from .confirm import Confirmation
 from .failure import say_error, tell, warn
 from .plan import plan_text
 from .sources import or_stdin, readers_of_stdin, with_list
-from .watched import closing, tick, watched
+from .watched import TICKS_PER_SECOND, closing, watched
 
 
 def run(asked: str | None, sources: list[str], settings: Settings, origins: Mapping[str, str], for_real: str) -> int:
@@ -121,9 +123,18 @@ def _ask(job: Job, view: View, stream: _Lines | None) -> Result:
                 asyncio.get_running_loop().call_soon(asking.cancel)  # not from within the run itself
 
         state = None if job.settings.no_save else state_folder()
-        asking = asyncio.ensure_future(question.ask(job, state=state, readers=[reader], stopped_by=lambda: stopped))
+        confirm = Confirmation(job.settings, view, sys.stdin, sys.stderr)
+        asking = asyncio.ensure_future(
+            question.ask(
+                job,
+                state=state,
+                readers=[reader],
+                stopped_by=lambda: stopped,
+                confirm=confirm if confirm.may_ask(os.environ) else None,
+            )
+        )
         with _signals(asking, view, set_stopped):
-            ticking = asyncio.ensure_future(tick(view))
+            ticking = asyncio.ensure_future(_tick(view, confirm))
             try:
                 return await asking
             finally:
@@ -164,6 +175,13 @@ def _signals(asking: asyncio.Future[Result], view: View, stopped: object) -> Ite
             loop.remove_signal_handler(number)
 
 
+async def _tick(view: View, confirm: Confirmation) -> None:
+    while True:
+        if not confirm.is_open:
+            view.tick()
+        await asyncio.sleep(1 / TICKS_PER_SECOND)
+
+
 def _plan(job: Job, view: View, for_real: str) -> int:
     """`--dry-run`: read, plan, send nothing."""
 
@@ -177,12 +195,14 @@ def _plan(job: Job, view: View, for_real: str) -> int:
                 tools.close()
         mode = prepare.choose_mode(job, documents, models.root)
         if mode != "rlm":
-            return plan_text(job, models, documents, mode, None, for_real)
-        contexts.root_call(job, models, documents, tools=tools.tools if tools is not None else ())
+            cost = forecast(job, models, documents, None)
+            return plan_text(job, models, documents, mode, None, for_real, cost)
+        call = contexts.root_call(job, models, documents, tools=tools.tools if tools is not None else ())
+        cost = forecast(job, models, documents, call)
         sandbox = prepare.open_sandbox(job, tools)
         try:
             await sandbox.prove()
-            return plan_text(job, models, documents, mode, sandbox, for_real, tools)
+            return plan_text(job, models, documents, mode, sandbox, for_real, cost, tools)
         finally:
             await sandbox.close()
 

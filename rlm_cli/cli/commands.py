@@ -21,6 +21,7 @@ TOPICS = (
     ("sandbox", "where code runs: the levels, what is promised and what is not"),
     ("config", "files, and who may set what"),
     ("repl", "what a model finds in the Python session"),
+    ("models", "which model answers, default models by provider, local servers, rlm models --json"),
 )
 """Of `rlm help`: name, what it explains."""
 
@@ -80,6 +81,8 @@ def shown(value: object, spelling: Spelling) -> str:
     if isinstance(value, float) and spelling.kind == "usd":
         return f"{value:.2f}" if round(value, 2) == value else f"{value:g}"
     if isinstance(value, (int, float)) and spelling.kind == "duration":
+        if value and value % 86_400 == 0:
+            return f"{value / 86_400:g}d"
         return f"{value / 60:g}m" if value >= 120 and value % 60 == 0 else f"{value:g}s"
     if isinstance(value, int) and spelling.kind == "size":
         for unit, size in (("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)):
@@ -157,6 +160,26 @@ def commands() -> tuple[Command, ...]:
         Command("show", "[RUN]", "Look at a run: its calls, its answer, its citations.", "look:show", at_most=1),
         Command("runs", "", "List the runs that were kept, the newest first.", "look:runs", at_most=0),
         Command(
+            "models",
+            "[NAME]",
+            "Show what models can be used here: keys, windows, prices, servers on this machine.",
+            "listing:models",
+            options=(
+                Option(
+                    "check",
+                    Spelling("flag", ("--check",), group="Run", configurable=False),
+                    own_help="Make one tiny call to NAME, or to what a question would use.",
+                ),
+                CONFIG,
+                Option(
+                    "json",
+                    Spelling("flag", ("--json",), group="Answer", configurable=False),
+                    own_help="Print one JSON object, rlm.models/1: rlm help models describes it.",
+                ),
+            ),
+            at_most=1,
+        ),
+        Command(
             "doctor",
             "",
             "Check keys, sandbox, readers and terminal; say what to fix.",
@@ -173,6 +196,19 @@ def commands() -> tuple[Command, ...]:
             words=("origins", "path"),
             word_helps=("every setting, its value and where it comes from", "the files that are read"),
             at_most=1,
+        ),
+        Command(
+            "cache",
+            "stats|clear [NAME]",
+            "Say what is kept to be used again, or remove it: all of it, or the cache of that name.",
+            "cache:cache",
+            options=(
+                Option("json", Spelling("flag", ("--json",), group="Answer"), own_help="Print stats as JSON."),
+                Option("yes", Spelling("flag", ("-y", "--yes"), group="Run"), own_help="Remove without asking."),
+            ),
+            words=("stats", "clear"),
+            word_helps=("each cache: how much, how old, how often used", "remove: corpora, replies, or both"),
+            at_most=2,
         ),
         Command(
             "completion",

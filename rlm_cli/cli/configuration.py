@@ -147,7 +147,7 @@ def state_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where kept corpora are; it need not exist."""
+    """Where caches are; it need not exist."""
     import platformdirs
 
     return platformdirs.user_cache_path("rlm")

@@ -1,7 +1,8 @@
 """`rlm doctor`: is everything there that `rlm ask` needs, and what to do where it is not.
 
 A line a check: `ok`, `note` (works, but less than it could) or `fix` with what to do. Exit 0 when `rlm ask` can work
-here, 1 when a `fix` stands in the way. No network and no key is ever printed: only where one was found.
+here, 1 when a `fix` stands in the way. No network but loopback, where servers for models are looked for, and no key is
+ever printed: only where one was found.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def findings(config_file: str | None) -> Iterator[Finding]:
     checks: tuple[tuple[str, Callable[[Settings], Iterator[Finding]]], ...] = (
         ("keys", _keys),
         ("model", _model),
+        ("servers", _servers),
         ("sandbox", _sandbox),
         ("container", _container),
         ("readers", _readers),
@@ -104,6 +106,24 @@ def _model(settings: Settings) -> Iterator[Finding]:
     more = "; no language model: choose one with -m" if level == "note" else ""
     sub = f", sub-calls by {connected.sub.name}" if connected.sub is not connected.root else ""
     yield Finding(level, "model", f"{choice.name}, because of {choice.origin}{sub}{more}")
+    for model in connected.all:
+        if model.transport == "lean":
+            yield Finding("ok", "transport", f"{model.name}: lean, plain HTTP to {model.endpoint}")
+        elif model.transport:
+            yield Finding("ok", "transport", f"{model.name}: {model.transport} {metadata.version('litellm')}")
+
+
+def _servers(settings: Settings) -> Iterator[Finding]:
+    """Who answers of those that people run on their machine, as `rlm models` finds them."""
+    from ..models.servers import running
+
+    found = running(os.environ)
+    for server in found:
+        told = f"{server.kind.name} answers at {server.address}"
+        lines = [f'{server.words(served)} "QUESTION" FILE' for served in (server.models or ())[:1]]
+        yield Finding("ok", "servers", " · ".join([told, *lines, *(["rlm models lists the others"] * bool(lines))]))
+    if not found:
+        yield Finding("ok", "servers", "none for models answers on this machine")
 
 
 def _sandbox(settings: Settings) -> Iterator[Finding]:

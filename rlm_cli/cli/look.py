@@ -75,7 +75,8 @@ def _row(call: CallState) -> str:
         told = shortened(one_line(call.question), QUESTION_CHARS)
         why = f"  {one_line(call.detail, 200)}" if call.detail else ""
         return f"{'  ' * call.depth}{call.address}  {' · '.join(['tool', status, *took])}  {told}{why}"
-    parts = [one_line(call.model), status, tokens(call.usage), usd(call.cost)]
+    cached = "⟲ cached" if call.cached and call.cached == call.completions else ""
+    parts = [one_line(call.model), status, cached, tokens(call.usage), usd(call.cost)]
     told = f"  “{gist(call.question, QUESTION_CHARS)}”" if call.depth else ""
     return f"{'  ' * call.depth}{call.address}  {' · '.join(p for p in parts if p)}{told}"
 
@@ -95,7 +96,8 @@ def _ending(result: dict[str, Any] | None) -> Iterator[str]:
         yield f"\nerror  {one_line(result['error']['message'])}"
     usage = result["usage"]
     cost = usd(usage["cost_usd"] if usage["cost_known"] else None)
-    yield f"\n{result['status']} · {plural(usage['calls'], 'call')} · {cost} · {seconds(result['duration_s'])}"
+    cached = f" · {usage['calls_from_cache']:,} from cache" if usage.get("calls_from_cache") else ""
+    yield f"\n{result['status']} · {plural(usage['calls'], 'call')}{cached} · {cost} · {seconds(result['duration_s'])}"
 
 
 def _citation(kept: dict[str, Any]) -> Citation:

@@ -47,6 +47,7 @@ def page() -> str:
     for command in commands():
         lines += _command(command)
     lines += [".SH OPTIONS OF ASK", *_ask_options(), ".SH OPTIONS OF READ", *_read_options(), *_configuration()]
+    lines += [".SH MODELS", *_models()]
     lines += [".SH SCHEMAS", *_paragraphs(SCHEMAS)]
     lines += [".SH ENVIRONMENT", *_paragraphs(ENVIRONMENT), *_environment()]
     lines += [".SH OUTPUT", *_output()]
@@ -96,6 +97,14 @@ FILES = (
     (
         "~/.local/state/rlm/runs/RUN/",
         "What a run left: trace.jsonl, every event of it, and result.json. Readable by you only.",
+    ),
+    (
+        "~/.cache/rlm/",
+        "What is used again; rlm cache says how much there is, and removes it. corpora/ holds the documents of past "
+        "runs, for -c. replies.sqlite holds replies to sub-calls: the same request to the same model at the same "
+        "address with the same options gets the reply on record, for nothing, whatever the temperature, until it is "
+        "older than cache_age; --no-cache asks anew. The root model is always asked, and each trajectory of --samples "
+        "has records of its own. Readable by you only; prompts are not in it.",
     ),
 )
 
@@ -187,6 +196,19 @@ CONFIGURATION = (
     "take lists and are called globs and types. rlm config "
     "origins prints every setting, its value and where it comes from. Some settings have no option:",
 )
+
+
+def _models() -> list[str]:
+    """Which model answers, and the table of defaults."""
+    from ..models.listing import default_models
+    from .topics import OWN_SERVERS, WHICH_MODEL
+
+    rows = [
+        (name, f"{variables}: {root}" + ("" if sub == root else f", sub-calls by {sub}"))
+        for name, variables, root, sub in default_models()
+    ]
+    before = _paragraphs((*WHICH_MODEL, "Default models, by the key that is there; the first that has one decides:"))
+    return [*before, *_items(rows), *(line for text in OWN_SERVERS for line in (".PP", _text(text)))]
 
 
 def _environment() -> list[str]:

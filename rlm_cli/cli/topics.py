@@ -41,6 +41,7 @@ def help_(arguments: list[str], options: dict[str, Any]) -> int:
         "sandbox": _sandbox,
         "config": _config,
         "repl": _repl,
+        "models": _models,
     }
     if topic not in pages:
         near = difflib.get_close_matches(topic, pages, n=1)
@@ -110,6 +111,53 @@ def _output() -> Page:
     from ..result_schema import result_schema
 
     yield json.dumps(result_schema(), indent=2)
+
+
+def _models() -> Page:
+    from ..models.listing import default_models
+    from ..models.servers import KINDS
+
+    yield from _text(*WHICH_MODEL)
+    yield "Default models, by the key that is there; the first line that has one decides:"
+    for name, places, root, sub in default_models():
+        yield f"  {name:<11} {places}"
+        yield f"  {'':<11} {root}, sub-calls by {sub}" if sub != root else f"  {'':<11} {root}"
+    yield ""
+    yield "Servers of your own that rlm models and rlm doctor look for:"
+    yield from _rows(tuple((kind.name, f"{kind.address}, -m {kind.provider}/NAME") for kind in KINDS))
+    yield ""
+    yield from _text(*OWN_SERVERS)
+    yield "rlm models --json, rlm.models/1: every key is always there, null where nothing is known."
+    yield from _rows(LISTED)
+
+
+WHICH_MODEL = (
+    "A model is provider/model in litellm's spelling, the NAME of a [models.NAME] in the configuration, or "
+    "offline/extractive. The first that says one decides: --model, RLM_MODEL, the configuration, the first provider "
+    "below whose key is there. Without any of them offline/extractive stands in, which is no language model: it quotes "
+    "the sentences that match best, and says so. With CI set, -e, --strict, --schema or --json it must be named, or "
+    "the exit code is 3. A model that was named and cannot be used is an error, never replaced by another one.",
+    "rlm models shows what can be used, rlm models NAME one model and why it cannot be used, --check makes one call of "
+    "a few tokens.",
+)
+OWN_SERVERS = (
+    "An address that the environment names is asked instead: OLLAMA_HOST, OLLAMA_API_BASE, LM_STUDIO_API_BASE, "
+    "LLAMAFILE_API_BASE, HOSTED_VLLM_API_BASE. rlm ask looks for no server: it would hand documents to whatever "
+    "listens there. --local refuses every model whose address is not this machine's own.",
+    "Ollama cuts a longer prompt than its num_ctx in silence. rlm sends num_ctx with every request, in steps from need "
+    "up to the model's window, which is 8,192 tokens unless [models.NAME] says another. Whatever server: one that "
+    "counts far fewer tokens than it was sent has cut the prompt; the call fails with the notice prompt_truncated.",
+)
+LISTED: Rows = (
+    ("schema", "rlm.models/1"),
+    ("default", "What answers a question that names no model: name, sub, origin, fallback (no language model)."),
+    ("models[]", "name, origin (default, configuration, named, offline), provider, endpoint, key {present, origin, "
+                 "needed}, window, max_output, price {input, cached, cache_write, output} in USD per million tokens, "
+                 "tools, schema, reasoning, loopback, usable, problem {message, why, hint}."),
+    ("without_key[]", "Providers that lack a key only: provider, variables, root, sub."),
+    ("servers[]", "Those that answer: kind, address, wants_key, models[] {name, window, line to copy}."),
+    ("check", "With --check: name, endpoint, ok, seconds, usage, cost_usd, error {code, message, hint}."),
+)  # fmt: skip
 
 
 def _config() -> Page:

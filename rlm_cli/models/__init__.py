@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..call import Completion, Dialect, Message
 from ..errors import ConfigError
 from ..ledger import Price
 from ..schema import Schema
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .replies import Replies
 
 OFFLINE = "offline/extractive"
 HOW_TO_CHOOSE = "Choose one with --model provider/model, or set a key, for example ANTHROPIC_API_KEY or OPENAI_API_KEY."
@@ -42,6 +46,10 @@ class Model(Protocol):
     """Its provider holds a reply to a JSON Schema, as far as is known."""
     rpm: int | None
     """Requests a minute the user allows; None = as many as there are."""
+    transport: str | None
+    """How its requests go out, `lean` or `litellm`; None when nothing is sent."""
+    tpm: int | None
+    """The same of tokens, in and out."""
 
     async def ready(self) -> None:
         """Returns once a request could be sent: what has to be loaded for it counts as no request's time.
@@ -125,21 +133,52 @@ def connect(
     local: bool = False,
     protocol: Dialect = "auto",
     effort: str | None = None,
+    transport: str = "auto",
 ) -> Model:
     """The model of a name: `provider/model`, a `[models.NAME]`, or `offline/extractive`.
 
     `options` are `KEY=VALUE` and `sub.KEY=VALUE`; values are JSON where they can be. `local` refuses whatever is not
-    loopback. `protocol` and `effort` as in the table of settings. Nothing is sent. Raises `ConfigError` when a request
-    could not succeed.
+    loopback. `protocol`, `effort` and `transport` as in the table of settings. Nothing is sent. Raises
+    `ConfigError` when a request could not succeed.
     """
     if name == OFFLINE and name not in models:
         from .offline import ExtractiveModel
 
         return ExtractiveModel()
     from .connection import Surroundings, resolve
+
+    found = resolve(name, Surroundings(models, keys, options, local, environ, protocol, effort, transport))
+    if found.transport == "lean":
+        from .chat import ChatModel
+
+        return ChatModel(found)
     from .litellm import LitellmModel
 
-    return LitellmModel(resolve(name, Surroundings(models, keys, options, local, environ, protocol, effort)))
+    return LitellmModel(found)
+
+
+def on_record(model: Model, replies: Replies | None, sample: str = "") -> Model:
+    """The model, with what is on record of it in front; as it is where nothing is kept, or nothing is sent.
+
+    `sample`: which independent trajectory asks.
+    """
+    connection = _connection_of(model)
+    if replies is None or connection is None:
+        return model
+    from .recorded import Recorded
+
+    return cast(Model, Recorded(model, connection.identity, replies, sample))
+
+
+def least_cached(model: Model) -> int:
+    """Tokens from which on the model's provider caches a beginning that is marked as shared; 0: it wants no marks."""
+    connection = _connection_of(model)
+    return connection.least_cached if connection is not None else 0
+
+
+def _connection_of(model: Model) -> Connection | None:
+    """How it is reached; None of a model that nothing is sent to."""
+    return getattr(model, "_connection", None)
 
 
 def warm_up() -> None:
@@ -154,10 +193,18 @@ def warm_up() -> None:
 
 
 def warm_up_for(models: Iterable[Model]) -> Callable[[], None]:
-    """`warm_up` when one of these models needs it, else a function that does nothing."""
-    from .litellm import LitellmModel
+    """Starts to load, in the background, what requests to these models need."""
+    ways = {model.transport for model in models}
 
-    return warm_up if any(isinstance(model, LitellmModel) for model in models) else lambda: None
+    def start() -> None:
+        if "litellm" in ways:
+            warm_up()
+        if "lean" in ways:
+            from .chat import start_import
+
+            start_import()
+
+    return start
 
 
 def without_keys(environ: Mapping[str, str], models: Iterable[Model]) -> dict[str, str]:
@@ -174,6 +221,5 @@ def without_keys(environ: Mapping[str, str], models: Iterable[Model]) -> dict[st
 
 def secrets(models: Iterable[Model]) -> tuple[str, ...]:
     """The keys these models hold, for whoever writes to disk and must not write them."""
-    from .litellm import LitellmModel
-
-    return tuple(model.secret for model in models if isinstance(model, LitellmModel) and model.secret)
+    held = (getattr(model, "secret", None) for model in models)
+    return tuple(key for key in held if isinstance(key, str) and key)

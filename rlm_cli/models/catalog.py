@@ -14,7 +14,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,23 @@ PROVIDERS = (
     Provider("llamafile", ("LLAMAFILE_API_KEY",), "127.0.0.1:8080", needs_key=False),
 )
 
+CHAT: dict[str, str | None] = {
+    "openai": "https://api.openai.com/v1",
+    "openrouter": "https://openrouter.ai/api/v1",
+    "groq": "https://api.groq.com/openai/v1",
+    "deepseek": "https://api.deepseek.com/v1",
+    "xai": "https://api.x.ai/v1",
+    "cerebras": "https://api.cerebras.ai/v1",
+    "together_ai": "https://api.together.xyz/v1",
+    "llamafile": "http://127.0.0.1:8080/v1",
+    "lm_studio": None,
+    "hosted_vllm": None,
+    "litellm_proxy": None,
+}
+"""Providers whose API is OpenAI's chat completions as they are, and where they have it; None: at the user's address. To
+speak to them litellm is not needed. Not among them: mistral (ids of calls in its own form), fireworks_ai (names that
+litellm completes), azure (other addresses and headers), ollama (its own API, which takes `num_ctx`)."""
+
 _DEARER_ABOVE = re.compile(r"input_cost_per_token_above_(\d+)k_tokens")
 
 CALLS_ANYWAY = re.compile(r"groq/openai/gpt-oss-")
@@ -92,13 +109,16 @@ LOCAL_SERVERS = frozenset({"ollama", "ollama_chat", "llamafile", "lm_studio", "h
 @dataclass(frozen=True, slots=True)
 class Known:
     """What the price map says of a model; `price` None = it does not. `structured`: it takes a JSON Schema. `reasons`:
-    it thinks before it writes."""
+    it thinks before it writes. `chats`: it takes chat completions, not OpenAI's newer requests only.
+    `tools`: it calls functions."""
 
     window: int
     max_output: int
     price: Price | None
     structured: bool = False
     reasons: bool = False
+    chats: bool = True
+    tools: bool = False
 
 
 def provider(name: str) -> Provider | None:
@@ -129,31 +149,56 @@ def near_models(name: str) -> list[str]:
 def known(provider_name: str, model: str) -> Known | None:
     """Window, output limit and price of `provider/model` by the packaged map; None when it has no such model.
 
-    Where a provider charges more beyond a number of input tokens, the window ends there: one price holds for every
-    request then, and no request is so long that it costs double.
+    Where a provider charges more beyond a number of input tokens, the window ends there: no request is so long that it
+    costs double. A `window` in the configuration may reach beyond, and the price knows what it is there.
     """
     entry = next((_map()[key] for key in _spellings(provider_name, model) if key in _map()), None)
     if entry is None:
         return None
     window = _whole(entry.get("max_input_tokens")) or _whole(entry.get("max_tokens")) or DEFAULT_WINDOW
-    steps = [int(step[1]) * 1000 for step in map(_DEARER_ABOVE.fullmatch, entry) if step]
+    steps = _steps(entry)
     output = _whole(entry.get("max_output_tokens")) or DEFAULT_MAX_OUTPUT
     structured, reasons = bool(entry.get("supports_response_schema")), bool(entry.get("supports_reasoning"))
-    return Known(min([window, *steps]), output, _price(entry), structured, reasons)
+    tools = bool(entry.get("supports_function_calling"))
+    chats = entry.get("mode") != "responses"
+    return Known(min([window, *steps]), output, _price(entry), structured, reasons, chats, tools)
+
+
+def _steps(entry: dict[str, Any]) -> list[int]:
+    """Input tokens above which everything of a request costs more."""
+    return sorted(int(step[1]) * 1000 for step in map(_DEARER_ABOVE.fullmatch, entry) if step)
 
 
 def _price(entry: dict[str, Any]) -> Price | None:
     """USD per million. Zero for both input and output is how the map says that it does not know."""
+    price = _price_at(entry, "", None)
+    if price is None:
+        return None
+    above: list[tuple[int, Price]] = []
+    for step in _steps(entry):
+        dearer = _price_at(entry, f"_above_{step // 1000}k_tokens", price if not above else above[-1][1])
+        assert dearer is not None
+        above.append((step, dearer))
+    return replace(price, above=tuple(above))
+
+
+def _price_at(entry: dict[str, Any], step: str, below: Price | None) -> Price | None:
+    """The prices whose names end in `step`; those that are not there stay as they are `below`."""
 
     def per_million(key: str) -> float | None:
-        value = entry.get(key)
+        value = entry.get(f"{key}{step}")
         return round(value * 1e6, 9) if isinstance(value, (int, float)) and value else None
 
     given, written = per_million("input_cost_per_token"), per_million("output_cost_per_token")
-    if given is None and written is None:
+    if given is None and written is None and below is None:
         return None
-    cached = per_million("cache_read_input_token_cost")
-    return Price(given or 0.0, written or 0.0, cached, per_million("cache_creation_input_token_cost"))
+    return Price(
+        input=given or (below.input if below else 0.0),
+        output=written or (below.output if below else 0.0),
+        cached=per_million("cache_read_input_token_cost") or (below.cached if below else None),
+        cache_write=per_million("cache_creation_input_token_cost") or (below.cache_write if below else None),
+        reasoning=per_million("output_cost_per_reasoning_token") or (below.reasoning if below else None),
+    )
 
 
 def _spellings(provider_name: str, model: str) -> Iterable[str]:

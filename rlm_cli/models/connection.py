@@ -21,8 +21,10 @@ from urllib.parse import urlsplit
 from ..call import Dialect
 from ..errors import ConfigError
 from ..ledger import Price
-from . import catalog
+from . import caching, catalog
 from . import keys as credentials
+from .transport import Transport, chat_address
+from .transport import choose as choose_transport
 
 NO_KEY = "none"
 """Sent where a server wants no key: litellm would pick one up from the environment otherwise."""
@@ -35,16 +37,24 @@ _TABLE: dict[str, type | tuple[type, ...]] = {
     "max_output": int,
     "price": dict,
     "rpm": int,
+    "tpm": int,
+    "fallback": list,
     "protocol": str,
     "effort": str,
+    "transport": str,
     "options": dict,
     "key": dict,
 }
-_CHOICES = {"protocol": ("auto", "text", "tools"), "effort": ("low", "medium", "high")}
-_PRICE = ("input", "cached", "cache_write", "output")
+_CHOICES = {
+    "protocol": ("auto", "text", "tools"),
+    "effort": ("low", "medium", "high"),
+    "transport": ("auto", "lean", "litellm"),
+}
+_PRICE = ("input", "cached", "cache_write", "output", "reasoning")
 _OUR_ARGUMENTS = (
     "model messages stream n tools functions timeout num_retries max_retries fallbacks caching client api_key api_base"
-    " base_url max_tokens max_completion_tokens mock_response"
+    " base_url max_tokens max_completion_tokens mock_response custom_llm_provider use_litellm_proxy model_list"
+    " context_window_fallback_dict shared_session"
 )
 _OURS = frozenset(_OUR_ARGUMENTS.split())
 """Arguments of a request that are decided elsewhere; as options they would undo limits or leak keys."""
@@ -56,7 +66,9 @@ class Connection:
 
     `model` is in litellm's spelling. `api_base` None: the provider's own. `endpoint` is the host shown in the plan.
     `protocol`: how it is offered the REPL. `reasons`: it thinks before it writes, as far as is known; `effort`: for how
-    long, None = as it likes.
+    long, None = as it likes. `transport`: which way it is asked; `chat`: the address for the lean one; `output_limit`:
+    the name that its output limit has there. `local`: only this machine may be asked. `tools`: it calls
+    functions, None = nobody has described it.
     """
 
     name: str
@@ -68,14 +80,32 @@ class Connection:
     max_output: int
     price: Price | None
     rpm: int | None = None
+    tpm: int | None = None
     loopback: bool = False
     protocol: Dialect = "auto"
+    tools: bool | None = None
     reasons: bool = False
     effort: str | None = None
     structured: bool = False
+    transport: Transport = "litellm"
+    chat: str = ""
+    output_limit: str = "max_tokens"
+    local: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     sub_options: Mapping[str, Any] = field(default_factory=dict)
     key: str | None = field(default=None, repr=False)
+
+    @property
+    def least_cached(self) -> int:
+        """Tokens from which on its provider caches what it is told to; 0: it is not to be told."""
+        return caching.least_tokens(self.provider, self.model)
+
+    @property
+    def identity(self) -> str:
+        """All that a sub-call's reply depends on beside the request: two connections with the same one are one model.
+        Who asks is no part of it, so neither is the key."""
+        there = [self.provider, self.endpoint, self.api_base, self.model, self.protocol, self.effort]
+        return json.dumps([there, dict(self.options), dict(self.sub_options)], sort_keys=True, default=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +120,7 @@ class Surroundings:
     environ: Mapping[str, str]
     protocol: Dialect = "auto"
     effort: str | None = None
+    transport: str = "auto"
 
 
 def resolve(name: str, around: Surroundings) -> Connection:
@@ -103,7 +134,7 @@ def resolve(name: str, around: Surroundings) -> Connection:
     if "://" in bare or "http:" in bare or "https:" in bare:  # litellm would send texts there
         hint = f'[models.NAME] with model = "{prefix}/…" and api_base = "http://…"'
         raise ConfigError(f"{name}: an address is no model's name", hint=hint)
-    api_base = table.get("api_base") or _base_in(around.environ, provider)
+    api_base = table.get("api_base") or address_in(around.environ, provider)
     endpoint = _host(api_base, name) if api_base else provider.host
     if endpoint is None and provider.own_address:
         raise ConfigError(
@@ -118,6 +149,8 @@ def resolve(name: str, around: Surroundings) -> Connection:
             why=f"its texts would go to {endpoint or f'an address that only {prefix} knows'}",
             hint="name a model of a server on this machine, or leave out --local",
         )
+    if around.local and api_base:
+        api_base = _held_here(api_base, name)
     options, sub_options = _options(around.options, table.get("options", {}), name)
     known = _known(provider, bare, table)
     reasons = known is not None and known.reasons
@@ -125,9 +158,8 @@ def resolve(name: str, around: Surroundings) -> Connection:
     protocol = table.get("protocol", around.protocol)
     if protocol == "auto" and catalog.CALLS_ANYWAY.match(f"{provider.name}/{bare}"):
         protocol = "tools"
-    if prefix in ("ollama", "ollama_chat"):  # else Ollama cuts longer prompts in silence
-        options = {"num_ctx": window} | options
-        window = options["num_ctx"] if isinstance(options["num_ctx"], int) else window
+    if prefix in ("ollama", "ollama_chat") and isinstance(options.get("num_ctx"), int):
+        window = options["num_ctx"]
     own_server = bool(table.get("api_base")) and not provider.own_address
     key = credentials.look_up(
         _key_entry(name, prefix, table, {} if own_server else around.keys),
@@ -142,6 +174,19 @@ def resolve(name: str, around: Surroundings) -> Connection:
         )
     if key is None and own_server:
         key = NO_KEY
+    effort = table.get("effort", around.effort if reasons else None)
+    transport = choose_transport(
+        table.get("transport", around.transport),
+        name,
+        provider,
+        known,
+        api_base=api_base,
+        options=(*options, *sub_options),
+        effort=effort is not None and "effort" not in table,
+        tools=protocol != "text",
+    )
+    # OpenAI's newer models want the new name of the limit, servers that imitate it often know the old one only.
+    new_name = prefix == "openai" and (api_base is None or (known is not None and known.reasons))
     return Connection(
         name=name,
         model=model,
@@ -152,11 +197,17 @@ def resolve(name: str, around: Surroundings) -> Connection:
         max_output=min(max_output, window),
         price=price,
         rpm=table.get("rpm"),
+        tpm=table.get("tpm"),
         loopback=loopback,
         protocol=protocol,
+        tools=None if known is None else known.tools,
         reasons=reasons or "effort" in table,
-        effort=table.get("effort", around.effort if reasons else None),
+        effort=effort,
         structured=known is not None and known.structured,
+        transport=transport,
+        chat=chat_address(api_base or catalog.CHAT.get(prefix) or ""),
+        output_limit="max_completion_tokens" if new_name else "max_tokens",
+        local=around.local,
         options=options,
         sub_options=sub_options,
         key=key,
@@ -180,7 +231,11 @@ def _known(provider: catalog.Provider, bare: str, table: Mapping[str, Any]) -> c
 def _measures(
     provider: catalog.Provider, known: catalog.Known | None, table: Mapping[str, Any], loopback: bool
 ) -> tuple[int, int, Price | None]:
-    """Window, output limit, price: the table's own, else what is known, else cautious ones."""
+    """Window, output limit, price: the table's own, else what is known, else cautious ones.
+
+    A price that the user wrote wins over the map, which is as old as the installed litellm; a provider's own figure,
+    which comes with its reply, wins over both.
+    """
     default = catalog.OLLAMA_WINDOW if provider.name.startswith("ollama") else catalog.DEFAULT_WINDOW
     window = known.window if known else default
     price = known.price if known else None
@@ -189,7 +244,7 @@ def _measures(
         window = min(window, default)
     if "price" in table:
         given = table["price"]
-        price = Price(given["input"], given["output"], given.get("cached"), given.get("cache_write"))
+        price = Price(*(given.get(name) for name in ("input", "output", "cached", "cache_write", "reasoning")))
     max_output = known.max_output if known else catalog.DEFAULT_MAX_OUTPUT
     return table.get("window", window), table.get("max_output", max_output), price
 
@@ -209,6 +264,8 @@ def checked_table(name: str, table: object) -> dict[str, Any]:
             raise ConfigError(f"{where} {key}: {_wanted(_TABLE[key])} is wanted")
         if isinstance(value, int) and value <= 0:
             raise ConfigError(f"{where} {key}: a number above 0 is wanted")
+        if isinstance(value, list) and not all(isinstance(name, str) for name in value):
+            raise ConfigError(f"{where} {key}: {_wanted(list)} is wanted")
         if key in _CHOICES and value not in _CHOICES[key]:
             raise ConfigError(f"{where} {key}: {value!r} is not one of {', '.join(_CHOICES[key])}")
     if "model" not in table:
@@ -267,12 +324,29 @@ def _unknown(name: str, model: str, models: Mapping[str, Any]) -> ConfigError:
     )
 
 
-def _base_in(environ: Mapping[str, str], provider: catalog.Provider) -> str | None:
-    """The address the environment gives a provider, by the names litellm and the SDKs use."""
+def address_in(environ: Mapping[str, str], provider: catalog.Provider) -> str | None:
+    """The address the environment gives a provider, by the names litellm and the SDKs use, and Ollama itself."""
     stem = provider.name.upper().replace("-", "_")
     stems = (stem, "OLLAMA") if stem == "OLLAMA_CHAT" else (stem,)
     names = [f"{stem}{ending}" for stem in stems for ending in ("_API_BASE", "_BASE_URL")]
-    return next((environ[name].strip() for name in names if environ.get(name, "").strip()), None)
+    given = next((environ[name].strip() for name in names if environ.get(name, "").strip()), None)
+    if given is None and provider.name.startswith("ollama") and environ.get("OLLAMA_HOST", "").strip():
+        return _ollama_host(environ["OLLAMA_HOST"].strip())
+    return given
+
+
+def _ollama_host(said: str) -> str:
+    """`OLLAMA_HOST` as Ollama's own client reads it: what a server listens on may stand there too, and no port."""
+    scheme, there, rest = said.rpartition("://")
+    try:
+        parts = urlsplit(f"//{rest}")
+        host, port = parts.hostname or "127.0.0.1", parts.port
+    except ValueError:
+        raise ConfigError("OLLAMA_HOST is no address", hint="OLLAMA_HOST=127.0.0.1:11434") from None
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = f"[{host}]" if ":" in host else host
+    usual = {"http": 80, "https": 443}.get(scheme, 11434) if there else 11434
+    return f"{scheme or 'http'}://{host}:{port or usual}{parts.path.rstrip('/')}"
 
 
 def _host(api_base: str, name: str) -> str:
@@ -306,8 +380,35 @@ def _is_loopback(endpoint: str | None, *, resolving: bool) -> bool:
     return bool(addresses) and all(ipaddress.ip_address(address).is_loopback for address in addresses)
 
 
+def _held_here(api_base: str, name: str) -> str:
+    """An address that was found to be loopback, with the number in place of its name: the next look-up may say another.
+
+    `localhost` stays: it may be both `127.0.0.1` and `::1`, of which a server may know one.
+    """
+    parts = urlsplit(api_base)
+    host = parts.hostname or ""
+    try:
+        ipaddress.ip_address(host)
+        return api_base
+    except ValueError:
+        if host == "localhost":
+            return api_base
+    if parts.scheme == "https":
+        raise ConfigError(
+            f"--local: {name} has an https address with a name",
+            why="where a name leads may change, and TLS wants the name",
+            hint="an address like http://127.0.0.1:8000/v1 or https://localhost:8000/v1",
+        )
+    found = sorted({str(info[4][0]) for info in socket.getaddrinfo(host, None)}, key=lambda one: ":" in one)
+    if not all(ipaddress.ip_address(one.partition("%")[0]).is_loopback for one in found):
+        raise ConfigError(f"--local: {name} is not on this machine", why=f"{host} leads elsewhere by now")
+    here = f"[{found[0]}]" if ":" in found[0] else found[0]
+    return parts._replace(netloc=f"{here}:{parts.port}" if parts.port else here).geturl()
+
+
 def _wanted(kind: type | tuple[type, ...]) -> str:
-    return {str: "a text", int: "a whole number", dict: "a table"}[kind if isinstance(kind, type) else kind[0]]
+    names = {str: "a text", int: "a whole number", dict: "a table", list: "a list of models"}
+    return names[kind if isinstance(kind, type) else kind[0]]
 
 
 def _did_you_mean(word: str, words: Sequence[str] | Mapping[str, Any]) -> str:

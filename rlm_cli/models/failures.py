@@ -11,11 +11,14 @@ import json
 import os
 import re
 import ssl
+import time
 from collections.abc import Iterator
 from typing import Any
 
-from ..errors import ConfigError, ModelError, RlmError
+from ..errors import ConfigError, ModelError, RlmError, UnknownModel
+from ..schema import Schema
 from .connection import NO_KEY, Connection
+from .waits import asked_to_wait
 
 LONGEST_QUOTE = 400
 """Characters of a provider's own words that are shown."""
@@ -30,6 +33,10 @@ _TOO_LONG = re.compile(
     r"|input is too long|exceeds? the (?:maximum|limit).{0,40}tokens|request too large",
     re.IGNORECASE,
 )
+_NEVER_FITS = re.compile(r"request too large", re.IGNORECASE)
+"""A 429 that waiting does not mend: one request has more tokens than a minute may."""
+_OF_THE_DAY = re.compile(r"PerDay|per-day|daily (?:limit|quota)", re.IGNORECASE)
+"""Gemini says "retry in 30 s" with it all the same."""
 _FILTERED = re.compile(r"content_filter|content (?:management )?policy|safety (?:system|settings)", re.IGNORECASE)
 _NO_KEY = re.compile(
     r"api[_ ]?key.{0,60}(?:must be set|missing|not (?:set|provided|found))|missing.{0,20}api[_ ]?key|no api key",
@@ -40,13 +47,14 @@ _NO_MODEL = re.compile(
 )
 _WRAPPING = re.compile(r"^(?:(?:litellm\.)?\w+(?:Error|Timeout)\s*:\s*|Timeout Error:\s*|\w+(?:Exception|Error) - )")
 _MASKED = re.compile(r"\S*(?:\*{2,}|…|\.{3,})\S*")
-_RETRY_DELAY = re.compile(r'"?retry_?delay"?\s*:\s*"?(\d+(?:\.\d+)?)s', re.IGNORECASE)
 _BILLING = "look at the provider's billing page"
 _SPELLING = "look at how the provider spells its models"
 _OPTIONS = "look at --option and the options of [models.NAME]"
+_ELSEWHERE = "ask in other words, or another model: --model, or fallback in the configuration"
 _HUNG_UP = frozenset({"ReadError", "WriteError", "RemoteProtocolError", "ServerDisconnectedError", "ClientOSError"})
 """Classes of httpx and aiohttp; litellm makes a 500 of them."""
 _RETRIABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+_OVERLOAD = frozenset({503, 529})
 
 
 def translate(error: BaseException, connection: Connection) -> RlmError:
@@ -61,26 +69,35 @@ def translate(error: BaseException, connection: Connection) -> RlmError:
         return ModelError(f"{name}: the account has no credit left", why=said, hint=_BILLING, terminal=True)
     if status in (401, 403) or kind in ("AuthenticationError", "PermissionDeniedError") or _NO_KEY.search(whole):
         return ConfigError(f"{name}: the provider did not accept the API key", why=said, hint=_key_hint(connection))
-    if kind == "ContextWindowExceededError" or status == 413 or (refused and _TOO_LONG.search(whole)):
+    never_fits = status == 429 and _NEVER_FITS.search(whole)
+    too_long = kind == "ContextWindowExceededError" or status == 413 or never_fits
+    if too_long or (refused and _TOO_LONG.search(whole)):
         size = f"the text is too long for {name}, whose window is {connection.window:,} tokens"
         return ModelError(size, why=said, hint="pass less text at a time", too_long=True)
     if kind == "ContentPolicyViolationError" or (refused and _FILTERED.search(whole)):
-        return ModelError(f"{name} refused to answer", why=f"its provider's content filter: {said}")
+        filtered = f"its provider's content filter: {said}"
+        return ModelError(f"{name} refused to answer", why=filtered, hint=_ELSEWHERE)
     if status == 404 or (refused and _NO_MODEL.search(whole)):
-        return ConfigError(f"{name}: there is no such model at {connection.endpoint}", why=said, hint=_SPELLING)
+        return UnknownModel(f"{name}: there is no such model at {connection.endpoint}", why=said, hint=_SPELLING)
     if kind in ("UnsupportedParamsError", "TypeError"):
         return ConfigError(f"{name} does not take these options", why=said, hint=_OPTIONS)
+    if status == 429 and _OF_THE_DAY.search(whole):
+        return ModelError(f"{name}: the quota of the day is used up", why=said, hint=_BILLING, terminal=True)
     if status == 429:
-        return ModelError(f"{name}: rate limit", why=said, retriable=True, retry_after=retry_after(error))
+        after = retry_after(error)
+        hint = "wait, ask for less at a time (-j), or raise the limit at the provider"
+        return ModelError(f"{name}: rate limit", why=said, hint=hint, retriable=True, retry_after=after, rate=True)
     if _redirected(error):
         elsewhere = f"{name}: {connection.endpoint} redirects elsewhere"
         return ConfigError(elsewhere, why="nothing is sent to an address that was not named", hint="correct api_base")
     if (why := _unreachable(error)) is not None:
         hint = "is the server running there?" if connection.loopback else "check the network, and the address"
+        if "certificate verify failed" in why:
+            hint = "SSL_CERT_FILE=FILE names the authority to trust, if it is a company's own"
         unreachable = f"{name}: no connection to {connection.endpoint}"
         return ModelError(unreachable, why=why, hint=hint, retriable=True)
-    if status in _RETRIABLE or kind in ("APIConnectionError", "Timeout"):
-        after, broke_off = retry_after(error), _broke_off(error)
+    after, broke_off = retry_after(error), _broke_off(error)
+    if status in _RETRIABLE or kind in ("APIConnectionError", "Timeout") or broke_off or _kinds(error) & _HUNG_UP:
         if broke_off:
             what = "its reply broke off, or is no JSON"
         elif _kinds(error) & _HUNG_UP:
@@ -89,9 +106,24 @@ def translate(error: BaseException, connection: Connection) -> RlmError:
             what = f"the server answered {status}" if status else "no usable reply"
         hint = "look at the log of the server" if connection.loopback else "try again later, or another model"
         return ModelError(
-            f"{name}: {what}", why=said, hint=hint, retriable=True, retry_after=after, cut_short=broke_off
+            f"{name}: {what}",
+            why=said,
+            hint=hint,
+            retriable=True,
+            retry_after=after,
+            cut_short=broke_off,
+            overload=status in _OVERLOAD,
         )
-    return ModelError(f"{name}: the request was refused{f' ({status})' if status else ''}", why=said)
+    refusal = f"{name}: the request was refused{f' ({status})' if status else ''}"
+    return ModelError(refusal, why=said, hint=_OPTIONS)
+
+
+def of_request(error: BaseException, connection: Connection, schema: Schema | None) -> RlmError:
+    """`translate`, for a request that a schema may have gone with."""
+    failure = translate(error, connection)
+    if schema is not None and takes_no_schema(error):
+        return ModelError(failure.message, why=failure.why, hint=failure.hint, schema_refused=True)
+    return failure
 
 
 def failed_generation(error: BaseException) -> str | None:
@@ -143,36 +175,34 @@ def scrub(text: str, key: str | None) -> str:
 
 
 def retry_after(error: BaseException) -> float | None:
-    """Seconds the server asks to wait: the header as a number or a date, or Gemini's `retryDelay` in the body."""
-    import time
-    from email.utils import parsedate_to_datetime
-
-    headers = getattr(error, "litellm_response_headers", None) or {}
-    raw = str(headers.get("retry-after") or "").strip()
-    if re.fullmatch(r"\d+(\.\d+)?", raw):
-        return float(raw)
-    if raw:
-        try:
-            return max(parsedate_to_datetime(raw).timestamp() - time.time(), 0.0)
-        except (ValueError, TypeError):
-            pass
-    delay = _RETRY_DELAY.search(str(error))
-    return float(delay[1]) if delay else None
+    """Seconds the server asks to wait, None where it says nothing."""
+    headers = getattr(error, "litellm_response_headers", None) or getattr(error, "headers", None) or {}
+    lower = {str(name).lower(): str(value) for name, value in headers.items()}
+    return asked_to_wait(lower, f"{error} {_codes(error)}", time.time())
 
 
 def _redirected(error: BaseException) -> bool:
     """Whether the server sent us elsewhere; some of litellm's providers make a 500 of it."""
-    answers = (getattr(getattr(link, "response", None), "status_code", 0) for link in _chain(error))
+    links = list(_chain(error))
+    answers = [getattr(at, "status_code", 0) for link in links for at in (link, getattr(link, "response", None))]
     return any(isinstance(status, int) and 300 <= status < 400 for status in answers)
 
 
 def _unreachable(error: BaseException) -> str | None:
     """Why no connection came about, in the system's words; None when there was one."""
-    if not _kinds(error) & {"ConnectError", "ClientConnectorError"}:
+    kinds = _kinds(error)
+    if kinds & {"ConnectTimeout", "ConnectionTimeoutError"}:
+        return "it did not answer in time"
+    if "ClientHttpProxyError" in kinds:
+        return f"the proxy answered {getattr(error, 'status', '')}"
+    if "ClientProxyConnectionError" in kinds:
+        return "the proxy that the environment names cannot be reached"
+    if not kinds & {"ConnectError", "ClientConnectorError"}:
         return None
     system = next((link for link in reversed(list(_chain(error))) if isinstance(link, OSError)), None)
     if isinstance(system, ssl.SSLError):
-        return f"TLS: {str(system.reason).replace('_', ' ').lower()}"
+        more = getattr(system, "verify_message", None)
+        return f"TLS: {str(system.reason).replace('_', ' ').lower()}{f' ({more})' if more else ''}"
     number = system.errno if system is not None else None
     if number is None or number <= 0:  # the resolver counts its own errors downwards
         return str(getattr(system, "strerror", None) or "connection error")
@@ -190,13 +220,16 @@ def _kinds(error: BaseException) -> set[str]:
 
 
 def _codes(error: BaseException) -> str:
-    """The error codes in the chain of exceptions: litellm drops them, its clients have them."""
-    return " ".join(str(code) for link in _chain(error) for code in (_code(link),) if code)
+    """The error codes and details in the chain of exceptions: litellm drops them, its clients have them."""
+    return " ".join(str(code) for link in _chain(error) for code in _code(link) if code)
 
 
-def _code(error: BaseException) -> Any:
+def _code(error: BaseException) -> tuple[Any, ...]:
     body = getattr(error, "body", None)
-    return body.get("code") if isinstance(body, dict) else getattr(error, "code", None)
+    if not isinstance(body, dict):
+        return (getattr(error, "code", None),)
+    details = body.get("details")
+    return body.get("code"), json.dumps(details) if details else None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -18,11 +18,12 @@ from ..ledger import Price, Usage
 from ..prompts import QUESTION_MARK, question_of
 from ..schema import Schema
 from .extract import best, terms
+from .forms import explanation
 
 WINDOW = 250_000
 """Tokens. Reading costs nothing, but a sub-prompt should stay something a trace can show."""
 PASSAGE_CHARS = 1_500
-MOST_CHARS = 16_000
+MOST_CHARS = 40_000
 """Of passages in one sub-prompt."""
 
 _NOT_FOUND = "NOT FOUND"
@@ -42,6 +43,8 @@ class ExtractiveModel:
     reasons = False
     structured = False
     rpm: int | None = None
+    transport: str | None = None
+    tpm: int | None = None
 
     async def ready(self) -> None:
         """Nothing has to be loaded."""
@@ -100,24 +103,32 @@ def _as_root(system: str, messages: Sequence[Message]) -> str:
     again = any(message.role == "assistant" for message in since) or _LANDING in messages[-1].content
     if again and "No more code runs" in messages[-1].content:
         return "No answer was extracted before the limit."
-    wanted = [term for term in terms(question) if len(term) > 2 or term.isdigit()] or terms(question)
+    wanted = [term for term in terms(question) if len(term) > 2 or not term.isalpha() or not term.isascii()]
+    wanted = wanted or terms(question)
     if not wanted:
         return "The question has no words to look for.\n```repl\nFINAL(None)\n```"
     size = _SUB_CHARS.search(system)
     most = min(MOST_CHARS, int(size[1].replace(",", "")) // 2 if size else MOST_CHARS)
-    code = _RANK.format(question=question, wanted=wanted, size=PASSAGE_CHARS, take=max(most // (2 * PASSAGE_CHARS), 1))
+    take = max(most // (2 * PASSAGE_CHARS), 1)
+    said = explanation(question)
+    code = _RANK.format(question=question, wanted=wanted, explained=said, size=PASSAGE_CHARS, take=take)
     return f"Passages are ranked by the question's words.\n```repl\n{code}{_QUOTE if again else _ASK}```"
 
 
 _RANK = '''\
 import math
+import re
 
 question = {question!r}
 terms = {wanted!r}
+explained = {explained!r}
 SIZE, BLOCK, TAKE = {size}, {size} * 700, {take}
 
-# Which passages hold which terms, one bit a term. After a hit the search goes on in the next passage.
+# Which passages hold which terms, one bit a term. After a hit the search goes on in the next passage. A term is a
+# word's beginning, a short one all of it; Chinese and Japanese have no words to begin.
 places = {{}}
+spaced = [not "\u3040" <= term[0] <= "\u9fff" for term in terms]
+whole = [term.isdigit() or term.isascii() and len(term) < 3 for term in terms]
 for number, doc in enumerate(docs):
     text = doc.text
     for base in range(0, len(text), BLOCK):
@@ -126,7 +137,7 @@ for number, doc in enumerate(docs):
             at = block.find(term)
             while at >= 0:
                 after = block[at + len(term):at + len(term) + 1]
-                if at and block[at - 1].isalnum() or term.isdigit() and after.isdigit():
+                if spaced[bit] and at and block[at - 1].isalnum() or whole[bit] and after.isalnum():
                     at = block.find(term, at + 1)
                     continue
                 place = (number, (base + at) // SIZE)
@@ -154,12 +165,19 @@ def by_terms(place):
     return sum(w for bit, w in enumerate(weight) if places[place] >> bit & 1)
 
 
+# Words that follow each other in the question, and a text that says what something is, count more.
+pairs = [re.compile(re.escape(a) + r"\\w{{0,6}}\\W{{1,3}}" + re.escape(b)) for a, b in zip(terms, terms[1:])]
+
+
 def by_counts(place):
     text = piece(place).lower()
-    return by_terms(place) + sum(w * text.count(t) / (text.count(t) + 4) for t, w in zip(terms, weight)) / 2
+    score = by_terms(place) + sum(w * text.count(t) / (text.count(t) + 4) for t, w in zip(terms, weight)) / 2
+    near = sum(bool(pair.search(text)) for pair in pairs) / max(len(pairs), 1)
+    said = explained is not None and re.search(explained, text, re.MULTILINE) is not None
+    return score + sum(weight) * (near / 4 + said / 2)
 
 
-best = sorted(places, key=lambda place: (-by_terms(place), place))[:50]
+best = sorted(places, key=lambda place: (-by_terms(place), place))[:400]
 best = sorted(best, key=lambda place: (-by_counts(place), place))[:TAKE]
 passages = [(docs[place[0]].path, piece(place)) for place in sorted(best)]
 print(len(places), "passages hold a term;", "best:", sorted({{path for path, _ in passages}}))

@@ -68,6 +68,8 @@ TARS = (".tgz", ".tbz", ".tbz2", ".txz", ".tzst")
 """One suffix for two: what is inside them is a tar."""
 
 _BY_SUFFIX = {suffix: row for row in FORMATS for suffix in row.suffixes}
+_BY_MAGIC = [(magic, row) for row in FORMATS for magic in row.magic if magic not in ZIP + OLE]
+_ALL_MAGIC = tuple(magic for magic, _ in _BY_MAGIC)
 _BY_KIND = {row.kind: row for row in FORMATS}
 CONTAINERS = frozenset(suffix for row in FORMATS if row.holds or row.wraps for suffix in row.suffixes)
 """Suffixes of what is looked into: `-g` and `-t` are asked of their members."""
@@ -129,8 +131,9 @@ def _by_bytes(head: bytes) -> Format | None:
         return _BY_KIND["zip"]
     if head[257:262] == b"ustar":
         return _BY_KIND["tar"]
-    shared = ZIP + OLE
-    return next((row for row in FORMATS if head.startswith(tuple(m for m in row.magic if m not in shared))), None)
+    if not head.startswith(_ALL_MAGIC):
+        return None
+    return next(row for magic, row in _BY_MAGIC if head.startswith(magic))
 
 
 def _inside_of_zip(file: BinaryIO | None) -> Format | None:

@@ -52,8 +52,12 @@ class Wanted:
         inside = path.removeprefix("!/")
         if (not inside and self.bypass) or (self.only and (inside == self.only or not self.named(inside))):
             return ""
-        below = inside.removeprefix(self.only)
-        if not self.hidden and any(part.startswith(".") and part.strip(".") for part in re.split("!?/", below)):
+        below = "/" + inside.removeprefix(self.only)
+        if (
+            not self.hidden
+            and "/." in below
+            and any(part.startswith(".") and part.strip(".") for part in re.split("!?/", below))
+        ):
             return HIDDEN
         if self.globs and not self._by_globs(path, name):
             return GLOB

@@ -7,6 +7,7 @@ line that was cut off in the middle stays as it is: what is whole cannot be know
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import select
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 TURN_S = 0.1
+PIPE_BYTES = 1 << 20
 
 
 class Stopped(Exception):
@@ -48,6 +50,7 @@ class Pipe:
         self._waiting = waiting
         try:
             self._descriptor = stream.fileno()
+            _widened(self._descriptor)
         except (OSError, io.UnsupportedOperation, AttributeError):
             self._descriptor = -1  # a file object in memory never waits
 
@@ -79,6 +82,14 @@ class Pipe:
         if self._bounds.until is not None and time.monotonic() >= self._bounds.until:
             self.cut = "when half of --timeout was used"
         return bool(self.cut)
+
+
+def _widened(descriptor: int) -> None:
+    """Let more wait in a pipe at a time: with 64 KB its two ends mostly wait for each other."""
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    except (OSError, AttributeError):
+        pass  # no pipe, not this system, or the user has no more of it
 
 
 def _size(size: int | None) -> str:

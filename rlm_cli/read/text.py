@@ -25,6 +25,8 @@ CHUNK_BYTES = 1 << 20
 SAMPLE_BYTES = 1 << 16
 FEW = 50
 """Bytes beyond ASCII, too few to tell encodings apart by how often letters come."""
+HARDLY = 0.08
+"""Below this chardet hardly believes what it says."""
 MOST_CONTROL = 0.10
 """Share of control characters in the head above which it is no text."""
 
@@ -57,24 +59,32 @@ _MAGIC = (  # long enough that no text begins so by chance
     (b"ID3\x03", "binary"),
     (b"ID3\x04", "binary"),
     (b"\x00asm", "binary"),
+    (b"!<arch>\n", "binary"),
 )
 _MAGICS = tuple(magic for magic, _ in _MAGIC)
 _NO_CONTROL = bytes({*range(256)} - {*range(0x08), *range(0x0E, 0x1B), *range(0x1C, 0x20), 0x7F})
 """Bytes that are no control characters of the kind text does without."""
 _HOLE = re.compile(rb"\x00{8,}")
 """A block of NULs that a crash left in a log."""
-_WIDE = {
-    "utf-32-le": (0, 0, 1, 1),
-    "utf-32-be": (1, 1, 0, 0),
-    "utf-16-le": (0, 1, 0, 1),
-    "utf-16-be": (1, 0, 1, 0),
-}
+_WIDE = {"utf-16-le": (0, 1, 0, 1), "utf-16-be": (1, 0, 1, 0)}
+_SHIFTED = ((re.compile(rb"\x1b\$(?:[@B]|\(D)"), "iso2022_jp_2"), (re.compile(rb"\x1b\$\)C"), "iso2022_kr"))
+"""Encodings of seven bits: what switches to their characters, in the head."""
 WIDE_CHARS = 2_000
 MOST_ODD = 0.01
 _UNASSIGNED = frozenset(("Cn", "Co", "Cs"))
 _BAD = re.compile("[\udc80-\udcff]")
 _MULTIBYTE = re.compile("[^\x00-\x7f\udc80-\udcff]")
 _BESIDE_LATIN = re.compile(rb"(?<=[A-Za-z])[\x80-\xff]|[\x80-\xff](?=[A-Za-z])")
+_MANY_BYTES = ("shift", "cp932", "euc", "gb", "big5", "johab", "cp949", "iso-2022", "iso2022", "hz", "uhc")
+_CENTRAL = ("cp852", "ibm852")
+_NEVER_AFTER_A_LETTER = re.compile(
+    rb"(?<=[a-z])(?:[\x80-\x84\x88-\x90\x98\x9a\x9c-\x9f\xa1-\xa5\xc9\xd3\xd5]|[\x91\x93-\x95](?=[a-z]))"
+)
+"""In Windows-1252, where there are signs, and capitals that are quotation marks on the Mac; without its dots, daggers,
+quotation marks, dashes and trade mark, which do."""
+_MARKED_AFTER_A_LETTER = re.compile(rb"(?<=[a-z])[\xdf-\xf6\xf8-\xff]")
+_COMMON = frozenset("àâäáãåæçéèêëíìîïñóòôöõøœúùûüßýÿ«»“”‘’–—…•·°ªº´\xa0")
+_CAPITALS = frozenset("ÀÂÄÁÅÆÇÉÈÊËÍÎÑÓÔÖØÚÜ")
 _OTHER_ALPHABETS = ("windows-1251", "windows-1253", "windows-1255", "windows-1256", "koi8", "iso-8859-5", "iso-8859-7")
 _NO_LEADS = bytes({*range(256)} - {*range(0xC2, 0xF5)})
 """Bytes that begin no multibyte character of UTF-8."""
@@ -110,7 +120,7 @@ def refused(head: bytes, encoding: str | None = None) -> str:
         return next(reason for magic, reason in _MAGIC if head.startswith(magic))
     if encoding is not None and not _bom(head):
         return "" if _is_text(head, encoding, MOST_CONTROL) else "binary"
-    if _bom(head) or _wide(head):
+    if _bom(head) or _wide(head) or _shifted(head):
         return ""
     rest = _HOLE.sub(b"", head) if b"\0" in head else head
     if (head and not rest) or b"\0" in rest or len(rest.translate(None, _NO_CONTROL)) > MOST_CONTROL * len(rest):
@@ -122,7 +132,7 @@ def decode(head: bytes, read: Read, document: Writing, encoding: str | None = No
     """Write all of it to `document`; yields the bytes read with each chunk. `encoding`: what the user says it is; a BOM
     knows better."""
     digest = hashlib.sha256()
-    encoding = _bom(head) or encoding or _wide(head)
+    encoding = _bom(head) or encoding or _wide(head) or _shifted(head)
     decoder = _Decoder(encoding) if encoding else _Utf8()
     chunk = head
     total = 0
@@ -217,19 +227,43 @@ def detect(data: bytes) -> str:
     lines = [line for line in data[start : start + SAMPLE_BYTES].split(b"\n") if not line.isascii()]
     sample = b"\n".join(lines) or data[start : start + SAMPLE_BYTES]
     beyond = len(re.findall(rb"[\x80-\xff]", sample))
-    if beyond >= FEW:
-        found = chardet.detect(sample)
-    else:
+    few = beyond < FEW
+    if few:
         found = chardet.detect(sample, encoding_era=chardet.EncodingEra.MODERN_WEB, prefer_superset=True)
+    else:
+        found = chardet.detect(sample)
+    believed = found["confidence"] >= HARDLY and (found["encoding"] or "").lower().startswith(_MANY_BYTES + _CENTRAL)
+    if not believed and (old := _before_windows(sample)):
+        return old
+    if few:
         beside = len(_BESIDE_LATIN.findall(sample))
         other = (found["encoding"] or "").lower().startswith(_OTHER_ALPHABETS) and 2 * beside > beyond
-        if other or (found["confidence"] < 0.08 and beyond < 0.2 * len(sample)):
+        if other or (found["confidence"] < HARDLY and beyond < 0.2 * len(sample)):
             return "cp1252"
     try:
         name = codecs.lookup(found["encoding"] or "cp1252").name
     except LookupError:
         return "cp1252"
     return "cp1252" if name in ("ascii", "utf-8") else name
+
+
+def _before_windows(sample: bytes) -> str:
+    """DOS's or the Mac's encoding of western languages, which chardet takes for Windows' where the letters are few.
+
+    There the letters with marks are where Windows has quotation marks and signs, which do not follow a small letter;
+    which of the two it is they tell by being letters that are common, each.
+    """
+    if len(_NEVER_AFTER_A_LETTER.findall(sample)) <= len(_MARKED_AFTER_A_LETTER.findall(sample)):
+        return ""
+    beside = b"".join(_BESIDE_LATIN.findall(sample))
+    known = {name: _commonness(beside.decode(name)) for name in ("cp850", "mac_roman")}
+    best = max(known, key=known.__getitem__)
+    return best if known[best] >= 0.8 else ""
+
+
+def _commonness(letters: str) -> float:
+    """How much they look like the marked letters of western languages: 1 when all of them are small ones."""
+    return sum((letter in _COMMON) + 0.8 * (letter in _CAPITALS) for letter in letters) / max(len(letters), 1)
 
 
 def _bom(head: bytes) -> str:
@@ -246,12 +280,30 @@ def _wide(head: bytes) -> str:
     if b"\0" not in head or size < 8:
         return ""
     empty = [head[k:size:4].count(0) / (size // 4) for k in range(4)]
+    for encoding, (first, _, third, fourth) in (("utf-32-le", empty), ("utf-32-be", empty[::-1])):
+        if fourth == 1 and third > 0.9 and first < 0.05 and _is_text(head[:size], encoding, MOST_ODD):
+            return encoding  # nothing is beyond U+10FFFF, and little beyond U+FFFF
     for encoding, pattern in _WIDE.items():
         if all(share > 0.4 if wanted else share < 0.05 for share, wanted in zip(empty, pattern, strict=True)):
             return encoding
     even, odd = empty[0] + empty[2], empty[1] + empty[3]
     encoding = "utf-16-le" if even == 0 else "utf-16-be" if odd == 0 else ""
     return encoding if encoding and _is_text(head[:size], encoding, MOST_ODD) else ""
+
+
+def _shifted(head: bytes) -> str:
+    """ISO-2022, which is ASCII to the eye of UTF-8: what is between the escapes must decode. Not with bytes beyond
+    seven bits, and not for colours of a terminal, which switch otherwise."""
+    if b"\x1b$" not in head or not head.isascii():
+        return ""
+    for switch, encoding in _SHIFTED:
+        if switch.search(head):
+            try:
+                codecs.getincrementaldecoder(encoding)().decode(head)
+            except UnicodeDecodeError:
+                continue
+            return encoding
+    return ""
 
 
 def _is_text(head: bytes, encoding: str, most: float) -> bool:

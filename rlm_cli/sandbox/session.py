@@ -193,6 +193,8 @@ class Session:
             if held > wire.MAX_BODY:
                 raise wire.Violation("more text at once than may be")
             texts.append(wire.decoded(blob))
+            if size > CHUNK:
+                await asyncio.sleep(0)  # what is there already is read without a pause for anybody
         return replace(frame, blobs=tuple(texts))
 
     async def _exactly(self, size: int) -> bytes | bytearray:

@@ -26,6 +26,10 @@ class View(Protocol):
         """Called about eight times a second; where frames and progress lines are written."""
         ...
 
+    def pause(self) -> None:
+        """Off the screen until the next tick."""
+        ...
+
     def close(self) -> None:
         """Take the view off the screen. Returns before the first byte of stdout may be written; may be called again."""
         ...
@@ -38,6 +42,9 @@ class Silent:
         pass
 
     def tick(self) -> None:
+        pass
+
+    def pause(self) -> None:
         pass
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ its underscores, `[1]` its brackets, lists are renumbered).
 from __future__ import annotations
 
 from ..result import Citation, Located, Result, Status
-from .figures import plural, seconds, usd
+from .figures import count, plural, seconds, usd
 from .safe import cells, clean, one_line, safe_json, shortened
 
 NOT_FOUND = "The documents do not answer this question."
@@ -81,6 +81,10 @@ def _figures(result: Result) -> list[str]:
     if result.cost_known and result.cost_estimated_usd:
         cost = f"≤ {cost}"  # what was cut short counts at its ceiling
     figures = [plural(result.usage.calls, "call"), cost, seconds(result.duration_s)]
+    if result.usage.calls_from_cache:
+        figures.insert(1, f"{result.usage.calls_from_cache:,} from cache")
+    if cached := result.usage.cached_input_tokens:
+        figures.append(f"{count(cached)} of {count(result.usage.input_tokens)} tokens cached")
     if result.samples is not None:
         figures.insert(0, f"{result.samples['agreeing']} of {result.samples['asked']} agree")
     files = result.coverage["files"] if result.coverage else None

@@ -32,10 +32,11 @@ def count(number: int) -> str:
 
 
 def tokens(usage: Usage) -> str:
-    """`2.1k→480`: tokens in and out; empty when there are none."""
+    """`2.1k→480`: tokens in and out, and how many of those in the provider had cached; empty when there are none."""
     if not usage.input_tokens and not usage.output_tokens:
         return ""
-    return f"{count(usage.input_tokens)}→{count(usage.output_tokens)}"
+    cached = f" ({count(usage.cached_input_tokens)} cached)" if usage.cached_input_tokens else ""
+    return f"{count(usage.input_tokens)}→{count(usage.output_tokens)}{cached}"
 
 
 def seconds(duration: float) -> str:

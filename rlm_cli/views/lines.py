@@ -15,6 +15,7 @@ from ..events import (
     DocumentsRead,
     LimitHit,
     NoticeGiven,
+    RunStarted,
     SamplesCompared,
     Stamped,
     ToolFinished,
@@ -113,6 +114,8 @@ def verbose_lines(stamped: Stamped, color: bool) -> list[str]:
     code as it starts, the output as it ends."""
     address = stamped.call or ""
     match stamped.event:
+        case RunStarted(transports=transports) if transports:
+            return [f"{one_line(name)} is asked by {way}" for name, way in transports.items()]
         case DocumentsRead(documents):
             return [listed(document) for document in documents]
         case CompletionFinished(reasoning=thoughts, purpose=purpose) if thoughts.strip() and purpose != "sub":

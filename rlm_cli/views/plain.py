@@ -14,7 +14,16 @@ from typing import TextIO
 from ..events import CorpusLoaded, IterationStarted, LimitHit, NoticeGiven, RunStarted, SamplesCompared, Stamped
 from ..fold import RunState
 from .figures import plural, seconds, spent
-from .lines import limit_line, manifest_line, manifest_lines, notice_line, reading_text, samples_line, verbose_lines
+from .lines import (
+    PASSING,
+    limit_line,
+    manifest_line,
+    manifest_lines,
+    notice_line,
+    reading_text,
+    samples_line,
+    verbose_lines,
+)
 from .safe import one_line
 
 EVERY_S = 10.0
@@ -38,14 +47,13 @@ class Plain:
         self._said_at = clock()
         self._offset = 0.0
         self._notices: set[tuple[str, str]] = set()
+        self._quiet_until = 0.0
 
     def on(self, stamped: Stamped) -> None:
         self._offset = self._clock() - stamped.t
         self._state.apply(stamped)
         if isinstance(stamped.event, NoticeGiven):
-            key = (stamped.event.code, stamped.event.message)
-            if key not in self._notices:
-                self._notices.add(key)
+            if self._is_news(stamped.event):
                 self._say(notice_line(stamped.event, self._color))
         elif self._progress and (line := self._line(stamped)):
             self._say(line)
@@ -62,8 +70,21 @@ class Plain:
                 self._say(line)
             self._said_at = self._clock()
 
+    def pause(self) -> None:
+        """Lines stay where they are."""
+
     def close(self) -> None:
         self._stream = None
+
+    def _is_news(self, notice: NoticeGiven) -> bool:
+        """Each once; what is about the moment at most once in a while: a rate limit may say it a hundred times."""
+        key = (notice.code, notice.message)
+        if key in self._notices or (notice.code in PASSING and self._clock() < self._quiet_until):
+            return False
+        self._notices.add(key)
+        if notice.code in PASSING:
+            self._quiet_until = self._clock() + EVERY_S
+        return True
 
     def _line(self, stamped: Stamped) -> str:
         match stamped.event:
@@ -96,7 +117,8 @@ class Plain:
 
     def _so_far(self) -> str:
         totals = self._state.totals
-        parts = [plural(totals.calls, "call"), spent(totals.cost, totals.cost_known)]
+        cached = f" ({totals.cached:,} from cache)" if totals.cached else ""
+        parts = [plural(totals.calls, "call") + cached, spent(totals.cost, totals.cost_known)]
         coverage = self._state.coverage
         if coverage is not None and coverage.total:
             parts.append(f"seen {100 * coverage.lines // coverage.total}% of lines")

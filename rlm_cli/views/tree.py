@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import signal
 import threading
@@ -62,7 +63,7 @@ MARKS = {
 ASCII = str.maketrans(
     {
         "✓": "+", "◐": "*", "◑": "~", "○": "o", "✗": "x", "↻": "!", "·": "-", "├": "|", "└": "`", "│": "|",
-        "▓": "#", "░": ".", "→": ">", "…": ".", "≥": ">", "–": "-",
+        "▓": "#", "░": ".", "→": ">", "⟲": "@", "…": ".", "≥": ">", "–": "-",
     }
 )  # fmt: skip
 
@@ -138,11 +139,12 @@ def _root_line(call: CallState, now: float) -> Line:
     if not call.iteration and (call.active or call.folded):
         what = "compares independent answers"
     line = _call_line(call, "", now)
-    return replace(line, mark=done + line.mark, what=_activity(call) or what)
+    return replace(line, mark=done + line.mark, what=_activity(call, now) or what)
 
 
 def _call_line(call: CallState, branch: str, now: float) -> Line:
-    glyph, style = MARKS[call.standing]
+    waited = call.standing is Standing.RETRYING and 0 < call.waits_until <= now
+    glyph, style = MARKS[Standing.ASKING if waited else call.standing]
     tool = call.kind == "tool"
     extent = "" if tool else f"iteration {call.iteration}" if call.iteration else f"{count(call.context_chars)} chars"
     asked = shortened(one_line(call.question), 60) if tool else gist(call.question, 60)
@@ -151,7 +153,7 @@ def _call_line(call: CallState, branch: str, now: float) -> Line:
         mark=glyph,
         style=style,
         model="tool" if tool else call.model,
-        what=_activity(call) or " · ".join(part for part in (extent, asked) if part),
+        what=_activity(call, now) or " · ".join(part for part in (extent, asked) if part),
         used=tokens(call.usage),
         cost=usd(call.cost) if call.completions else "",
         took=seconds((now if call.ended is None else call.ended) - call.started),
@@ -159,9 +161,14 @@ def _call_line(call: CallState, branch: str, now: float) -> Line:
     )
 
 
-def _activity(call: CallState) -> str:
-    """What is worth more than the question: why it waits."""
-    return one_line(call.detail, 80) if call.standing is Standing.RETRYING else ""
+def _activity(call: CallState, now: float) -> str:
+    """What is worth more than the question: why it waits, and how long still."""
+    if call.standing is not Standing.RETRYING:
+        return ""
+    if not call.waits_until:
+        return one_line(call.detail, 80)
+    why, left = call.detail.partition(": ")[2], math.ceil(call.waits_until - now)
+    return one_line(f"waiting {left} s: {why}", 80) if left > 0 else ""
 
 
 def _folded_line(standing: Standing, folded: Folded, branch: str, kind: str = "") -> Line:
@@ -171,7 +178,8 @@ def _folded_line(standing: Standing, folded: Folded, branch: str, kind: str = ""
         return Line(f"{branch}{many}", f"{glyph} {folded.count}", style, kind, ", ".join(sorted(folded.models)))
     model = next(iter(folded.models)) if len(folded.models) == 1 else plural(len(folded.models), "model")
     used, cost = tokens(folded.usage), usd(folded.cost)
-    return Line(f"{branch}{many}", f"{glyph} {folded.count}", style, model, "", used, cost)
+    cached = f"⟲ {folded.cached:,} from cache" if folded.cached else ""
+    return Line(f"{branch}{many}", f"{glyph} {folded.count}", style, model, cached, used, cost)
 
 
 COLUMNS = {"branch": 0, "mark": 0, "model": 64, "what": 0, "used": 80, "cost": 48, "took": 40}
@@ -215,6 +223,8 @@ def _foot(state: RunState, now: float, canvas: Canvas) -> Text:
     else:
         totals, coverage = state.totals, state.coverage
         parts = [_money(state), plural(totals.calls, "call")]
+        if totals.cached:
+            parts[-1] += f", {totals.cached:,} from cache"
         if coverage is not None and coverage.total:
             parts.append(f"seen {100 * coverage.lines // coverage.total}% of lines")
         parts += [clock_of(now), "Ctrl-C stops, nothing lost"]
@@ -314,6 +324,10 @@ class Tree:
             canvas = Canvas(columns, height, self._color, self._ascii)
             self._region.show(frame(self._state, self._clock() - self._offset, canvas))
 
+    def pause(self) -> None:
+        if self._open:
+            self._region.hide()
+
     def close(self) -> None:
         if self._open:
             self._open = False
@@ -337,7 +351,7 @@ class Tree:
 
 def _can_draw(encoding: str) -> bool:
     try:
-        "✓◐├└▓░→…".encode(encoding)
+        "✓◐├└▓░→⟲…".encode(encoding)
     except (UnicodeEncodeError, LookupError):
         return False
     return True

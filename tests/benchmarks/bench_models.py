@@ -1,9 +1,14 @@
-"""Sub-calls through litellm: 200 of 0.2 s, 16 in flight, against bare `acompletion` and the floor of 13 waves (2.6 s).
+"""Both ways to a model, measured against what they are made of, in the same run.
 
-    python tests/benchmarks/bench_models.py
+    python tests/benchmarks/bench_models.py throughput    lean against a bare httpx loop and the floor; litellm against
+                                                          bare `acompletion`; connections opened
+    python tests/benchmarks/bench_models.py start         `rlm ask` over a small folder, in multiples of bare Python
+    python tests/benchmarks/bench_models.py large         64 prompts of 400 KB in flight: memory, and how long the loop
+                                                          was held up
+    python tests/benchmarks/bench_models.py cancel        Ctrl-C with 64 in flight: until connections and process are gone
 
-Each way runs twice, the second run counts (the first pays for connections and lazy imports). The server is a process of
-its own: in this one it would take the interpreter from what is measured.
+Each way runs twice, the better run counts (the first pays for connections and lazy imports). The server is a process of
+its own, and does next to nothing: in this one it would take the interpreter from what is measured.
 """
 
 from __future__ import annotations
@@ -11,77 +16,331 @@ from __future__ import annotations
 import asyncio
 import math
 import multiprocessing
+import os
+import resource
+import signal
+import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
-from scripted import SENTINEL_KEY, Reply, ScriptedServer  # noqa: E402
-
 from rlm_cli.call import Message  # noqa: E402
-from rlm_cli.models import connect  # noqa: E402
-from rlm_cli.models.litellm import start_import  # noqa: E402
+from rlm_cli.dispatch import Deadline, Dispatch  # noqa: E402
+from rlm_cli.ledger import Ledger, Limits  # noqa: E402
+from rlm_cli.models import Model, connect  # noqa: E402
 
-CALLS, IN_FLIGHT, DELAY_S = 200, 16, 0.2
-FLOOR_S = math.ceil(CALLS / IN_FLIGHT) * DELAY_S
 MODEL = "openai/gpt-5.4-mini"
+KEY = "sk-benchmark"
+RLM = Path(sys.executable).with_name("rlm")
+BODY = (
+    b'{"id":"1","object":"chat.completion","created":1,"model":"x","choices":[{"index":0,"finish_reason":"stop",'
+    b'"message":{"role":"assistant","content":"yes"}}],"usage":{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}}'
+)
+BATCH = "```repl\\nFINAL(len(llm_query_batched([str(i) for i in range(64)])))\\n```"
+
+
+class Answering(asyncio.Protocol):
+    """One connection: the same reply, `delay` seconds after a request; with a system message, a block of code."""
+
+    delay = 0.0
+    opened = 0
+    in_flight = 0
+    closed_at: float = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport, self.received = transport, bytearray()
+        self.waiting = False
+        Answering.opened += 1
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        head, blank, body = bytes(self.received[:4_000]).partition(b"\r\n\r\n")
+        if not blank:
+            return
+        length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+        if len(self.received) < len(head) + 4 + length:
+            return
+        root = b'"role": "system"' in body[:400] or b'"role":"system"' in body[:400]
+        self.received.clear()
+        Answering.in_flight += 1
+        self.waiting = True
+        asyncio.get_running_loop().call_later(0.0 if root else Answering.delay, self.answer, root)
+
+    def answer(self, root: bool) -> None:
+        if not self.waiting:
+            return
+        self.waiting = False
+        Answering.in_flight -= 1
+        body = BODY.replace(b'"yes"', b'"%s"' % BATCH.encode()) if root else BODY
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        self.transport.write(head + body)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.waiting:
+            self.waiting = False
+            Answering.in_flight -= 1
+            Answering.closed_at = time.time()
 
 
 def serve(channel: Connection) -> None:
-    with ScriptedServer(lambda request: Reply("yes", delay_s=DELAY_S)) as server:
-        channel.send(server.base_url)
-        channel.recv()
+    """Answer on loopback; the channel carries delays in, and figures out."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Answering, "127.0.0.1", 0, backlog=256)
+        channel.send(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        while (order := await asyncio.to_thread(channel.recv)) is not None:
+            if isinstance(order, float):
+                Answering.delay, Answering.opened = order, 0
+            else:
+                channel.send((Answering.opened, Answering.in_flight, Answering.closed_at))
+
+    asyncio.run(main())
 
 
-async def timed(ask: Callable[[], Awaitable[object]]) -> float:
-    slots = asyncio.Semaphore(IN_FLIGHT)
+class Server:
+    """The server's process, from here."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._channel, there = context.Pipe()
+        self._process = context.Process(target=serve, args=(there,), daemon=True)
+        self._process.start()
+        self.url: str = self._channel.recv()
+        self.env = {"OPENAI_API_KEY": KEY, "OPENAI_API_BASE": self.url}
+
+    def slow(self, delay_s: float) -> None:
+        self._channel.send(delay_s)
+
+    def figures(self) -> tuple[int, int, float]:
+        """Connections opened since `slow`, requests in flight, when a connection with one was last closed."""
+        self._channel.send("figures")
+        opened, in_flight, closed_at = self._channel.recv()
+        return opened, in_flight, closed_at
+
+    def stop(self) -> None:
+        self._channel.send(None)
+        self._process.join(5)
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    server = Server()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+# ── throughput ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def timed(ask: Callable[[], Awaitable[object]], calls: int, in_flight: int) -> float:
+    slots = asyncio.Semaphore(in_flight)
 
     async def one() -> None:
         async with slots:
             await ask()
 
     started = time.perf_counter()
-    await asyncio.gather(*(one() for _ in range(CALLS)))
+    await asyncio.gather(*(one() for _ in range(calls)))
     return time.perf_counter() - started
 
 
-async def compare(base_url: str) -> None:
-    environ = {"OPENAI_API_KEY": SENTINEL_KEY, "OPENAI_API_BASE": base_url}
-    model = connect(MODEL, models={}, keys={}, environ=environ)
-    started = time.perf_counter()
-    litellm = await asyncio.wrap_future(start_import())
-    print(f"import litellm      {time.perf_counter() - started:.2f} s")
-    messages = [Message("user", "hi")]
+async def best(ask: Callable[[], Awaitable[object]], calls: int, in_flight: int) -> tuple[float, float]:
+    """Seconds of the better of two runs, and milliseconds of computing a call in it."""
+    found = []
+    for _ in range(2):
+        before = time.process_time()
+        took = await timed(ask, calls, in_flight)
+        found.append((took, (time.process_time() - before) / calls * 1e3))
+    return min(found)
 
-    async def ours() -> object:
-        return await model.complete(messages, max_output_tokens=9, sub=True)
+
+async def throughput(server: Server) -> None:
+    import httpx
+
+    from rlm_cli.models.litellm import start_import
+
+    messages = [Message("user", "hi")]
+    sent = {"model": "gpt-5.4-mini", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}
+    lean = connect(MODEL, models={}, keys={}, environ=server.env)
+    general = connect(MODEL, models={}, keys={}, environ=server.env, transport="litellm")
+    client = httpx.AsyncClient(timeout=None, limits=httpx.Limits(max_connections=None), trust_env=False)
+    litellm = await asyncio.wrap_future(start_import())
+
+    async def by_httpx() -> object:
+        reply = await client.post(f"{server.url}/chat/completions", json=sent, headers={"Authorization": KEY})
+        return reply.json()
 
     async def bare() -> object:
-        sent = [{"role": "user", "content": "hi"}]
-        where = {"api_key": SENTINEL_KEY, "api_base": base_url}
         return await litellm.acompletion(
-            model=MODEL, messages=sent, max_tokens=9, num_retries=0, max_retries=0, **where
+            model=MODEL,
+            messages=sent["messages"],
+            max_tokens=9,
+            num_retries=0,
+            max_retries=0,
+            api_key=KEY,
+            api_base=server.url,
         )
 
-    print(f"floor               {FLOOR_S:.2f} s")
-    for name, ask in (("bare acompletion", bare), ("LitellmModel", ours)):
-        await timed(ask)
-        took = await timed(ask)
-        print(f"{name:<19} {took:.2f} s   {took / FLOOR_S:.2f} × the floor")
+    def by(model: Model) -> Callable[[], Awaitable[object]]:
+        return lambda: model.complete(messages, max_output_tokens=9, sub=True)
+
+    for calls, delay, in_flight, most in ((200, 0.2, 16, 1.06), (2_000, 0.05, 64, 1.15)):
+        floor = math.ceil(calls / in_flight) * delay
+        print(
+            f"{calls} calls of {delay * 1e3:.0f} ms, {in_flight} in flight: floor {floor:.2f} s, lean at most {most} ×"
+        )
+        ways = [("lean", by(lean)), ("bare httpx", by_httpx)]
+        if calls == 200:
+            ways += [("litellm", by(general)), ("bare acompletion", bare)]
+        for name, ask in ways:
+            server.slow(delay)
+            took, computing = await best(ask, calls, in_flight)
+            opened = server.figures()[0]
+            print(
+                f"  {name:<17} {took:5.2f} s  {took / floor:.3f} ×  {computing:.2f} ms of CPU a call, {opened} connections"
+            )
+    await lean.close()
+    await general.close()
+    await client.aclose()
+
+
+# ── the start ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def start(server: Server) -> None:
+    """Least wall time and least computing of several runs: on a busy machine the second says more."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        (home / "docs").mkdir()
+        for number in range(10):
+            (home / "docs" / f"{number}.txt").write_text("some text of a document\n" * 50)
+        env = {"PATH": os.environ["PATH"], "HOME": str(home), "RLM_NO_CONFIG": "1"} | server.env
+        docs = str(home / "docs")
+        bare = least([sys.executable, "-c", "pass"], env, 20)
+        print(f"{'python -c pass':<20} {bare[0] * 1e3:6.0f} ms  {bare[1] * 1e3:6.0f} ms of CPU")
+        for name, words in (("rlm ask", []), ("rlm ask --mode rlm", ["--mode", "rlm"])):
+            command = [str(RLM), "ask", *words, "-m", "openai/gpt-5.4-mini", "Q?", docs]
+            took = least(command, env, 8)
+            ratios = f"{took[0] / bare[0]:.1f} × ({took[1] / bare[1]:.1f} × of CPU), at most 25 ×"
+            print(f"{name:<20} {took[0] * 1e3:6.0f} ms  {took[1] * 1e3:6.0f} ms of CPU  {ratios}")
+
+
+def least(command: list[str], env: dict[str, str], times: int) -> tuple[float, float]:
+    found, computing = [], []
+    for _ in range(times):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        began = time.perf_counter()
+        subprocess.run(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+        found.append(time.perf_counter() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        computing.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(found), min(computing)
+
+
+# ── large prompts ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def large(server: Server) -> None:
+    """Through the dispatch of a run, with its ledger and its events, as sub-calls go."""
+    server.slow(1.0)
+    model = connect(MODEL, models={}, keys={}, environ=server.env)
+    await model.ready()
+    dispatch = Dispatch(
+        Ledger(Limits(max_budget=None, jobs=64)),
+        Deadline.after(None),
+        lambda event, call: None,
+        retries=0,
+        request_timeout_s=60,
+    )
+    text = "a line of a log, as logs are, with some words — and a number 4711\n" * 6_000
+    prompts = [f"{number} {text}"[: 400_000 // 3 * 2] for number in range(64)]
+    size = sum(len(prompt.encode()) for prompt in prompts)
+    lags: list[float] = []
+    probing = asyncio.ensure_future(probe(lags))
+    await asyncio.sleep(0.1)
+    before, peak, stop = resident(), [0], threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.002):
+            peak[0] = max(peak[0], resident())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    await asyncio.gather(
+        *(dispatch.complete(f"0.{n}", model, [Message("user", prompt)], "sub") for n, prompt in enumerate(prompts))
+    )
+    stop.set()
+    watching.join()
+    probing.cancel()
     await model.close()
+    print(f"64 prompts, {size / 1e6:.1f} MB: {(peak[0] - before) / 1e6:.1f} MB more, {(peak[0] - before) / size:.2f} ×")
+    lags.sort()
+    print(f"the loop was late by {max(lags) * 1e3:.0f} ms at most, p99 {lags[int(len(lags) * 0.99)] * 1e3:.0f} ms")
+
+
+async def probe(lags: list[float]) -> None:
+    """How late a timer of 1 ms fires."""
+    while True:
+        due = time.perf_counter() + 0.001
+        await asyncio.sleep(0.001)
+        lags.append(time.perf_counter() - due)
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+# ── Ctrl-C ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def cancel(server: Server) -> None:
+    server.slow(60.0)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "a.txt").write_text("some text of a document\n" * 50)
+        env = {"PATH": os.environ["PATH"], "HOME": folder, "RLM_NO_CONFIG": "1"} | server.env
+        for way in ("lean", "litellm"):
+            command = [str(RLM), "ask", "--mode", "rlm", "-j", "64", "-m", MODEL, "Q?", f"{folder}/a.txt"]
+            running = subprocess.Popen(
+                command, env=env | {"RLM_TRANSPORT": way}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            while server.figures()[1] < 64:
+                time.sleep(0.02)
+            began = time.time()
+            running.send_signal(signal.SIGINT)
+            _, told = running.communicate()
+            gone = time.time() - began
+            while server.figures()[1]:
+                time.sleep(0.01)
+            closed = server.figures()[2] - began
+            print(f"{way:<8} all closed after {closed:.2f} s (at most 0.5), gone after {gone:.2f} s (at most 1)")
+            print(f"         {running.returncode}: {told.strip().splitlines()[-1]}")
 
 
 def main() -> None:
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    server = context.Process(target=serve, args=(there,))
-    server.start()
-    asyncio.run(compare(here.recv()))
-    here.send("stop")
-    server.join()
+    what = sys.argv[1] if len(sys.argv) > 1 else ""
+    if what not in ("throughput", "start", "large", "cancel"):
+        raise SystemExit(__doc__)
+    with serving() as server:
+        match what:
+            case "throughput":
+                asyncio.run(throughput(server))
+            case "start":
+                start(server)
+            case "large":
+                asyncio.run(large(server))
+            case "cancel":
+                cancel(server)
 
 
 if __name__ == "__main__":
