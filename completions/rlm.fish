@@ -62,6 +62,7 @@ complete -c rlm -n '__fish_seen_subcommand_from read' -s t -l type -x -d 'Only f
 complete -c rlm -n '__fish_seen_subcommand_from read' -s u -l unrestricted -d 'Read what ignore files exclude'
 complete -c rlm -n '__fish_seen_subcommand_from read' -l strict-input -d 'Exit 4 when a file that was meant to be read could not be, or only with replacement characters'
 complete -c rlm -n '__fish_seen_subcommand_from read' -l timeout -x -d 'Half of it is how long a pipe that does not end is read'
+complete -c rlm -n '__fish_seen_subcommand_from read' -l no-cache -d 'Extract every text anew, and keep none'
 complete -c rlm -n '__fish_seen_subcommand_from read' -l config -r -F -d 'Read FILE instead of the project\'s and your own configuration'
 complete -c rlm -n '__fish_seen_subcommand_from read' -l list -d 'Print what became of every path instead'
 complete -c rlm -n '__fish_seen_subcommand_from read' -s o -l output -r -F -d 'Write to FILE instead of stdout, whole or not at all'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import threading
 import time
@@ -15,12 +16,14 @@ import pytest
 from documents import pdf
 from served import Page, Raw, Served
 
+from rlm_cli import documents
 from rlm_cli.builder import CorpusBuilder
 from rlm_cli.corpus import Corpus
 from rlm_cli.errors import SourceError, UsageError
 from rlm_cli.events import Reading
 from rlm_cli.read import Allowance, Manifest, Rules, Stopped, Texts, cache, gather
 from rlm_cli.read.pieces import Options
+from rlm_cli.settings import Settings
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -234,6 +237,28 @@ def test_texts_are_extracted_once(files: Path) -> None:
     assert text(second, 4) == "ONE\ntwo\n"
     assert [d.sha256 for d in second.documents[:4]] == [d.sha256 for d in first.documents]
     assert [d.pages for d in second.documents[:4]] == [d.pages for d in first.documents]
+
+
+@pytest.mark.parametrize("wish", [{}, {"no_cache": True}, {"no_save": True}, {"texts_size": 0}])
+def test_texts_are_kept_unless_it_is_not_wanted(files: Path, wish: dict[str, bool | int]) -> None:
+    """In the folder of caches, from where `rlm cache` counts and removes them."""
+    (files / "a.pdf").write_bytes(pdf(["one"]))
+    found = asyncio.run(documents.gather(["a.pdf"], Settings(**wish), None, lambda _: None, files / "caches"))  # type: ignore[arg-type]
+    found.corpus.close()
+    folder = files / "caches" / documents.TEXTS
+    assert folder.exists() == (not wish)
+    if not wish:
+        assert cache.standing(folder).entries == 1
+        cache.remove(folder)
+    assert cache.standing(folder).entries == 0
+
+
+def test_what_holds_a_key_is_not_kept(files: Path) -> None:
+    """Keys are kept nowhere."""
+    (files / "a.pdf").write_bytes(pdf(["the key is sk-very-secret"]))
+    wanted = documents.gather(["a.pdf"], Settings(), None, lambda _: None, files, ("sk-very-secret",))
+    asyncio.run(wanted).corpus.close()
+    assert cache.standing(files / documents.TEXTS).entries == 0
 
 
 def test_what_was_stopped_is_not_kept(files: Path) -> None:

@@ -38,6 +38,7 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from ..kept import Standing
 from . import formats
 
 if TYPE_CHECKING:
@@ -356,6 +357,13 @@ def fingerprint() -> str:
         package = f"{point.dist.name} {point.dist.version}" if point.dist is not None else ""
         digest.update(f"{point.name} {point.value} {package}\n".encode())
     return digest.hexdigest()
+
+
+def standing(folder: Path) -> Standing:
+    """What is kept there. Raises `OSError`."""
+    found = [stat for _, stat in _entries(folder)] if folder.is_dir() else []
+    oldest = min((stat.st_mtime for stat in found), default=None)
+    return Standing(len(found), sum(stat.st_size for stat in found), oldest, None)
 
 
 def remove(folder: Path) -> None:
