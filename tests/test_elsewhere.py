@@ -179,7 +179,8 @@ def test_all_fetches_share_a_deadline(served: Served, files: Path) -> None:
     (files / "here.txt").write_text("here")
     corpus, manifest = read(served.url("/drip"), "here.txt", allowance=Allowance(until=time.monotonic() + 0.3))
     assert paths(corpus) == ["here.txt"]
-    assert [one.reason for one in manifest.skipped] == ["took longer than 0 s"]
+    (skipped,) = manifest.skipped
+    assert skipped.reason.startswith("took longer than 0")
 
 
 @pytest.fixture

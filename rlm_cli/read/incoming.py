@@ -99,7 +99,7 @@ class _Job(Generic[T]):
     def __init__(self, future: Future[T], deadline_s: float) -> None:
         self._future = future
         self._cut = Cut()
-        self._timer = threading.Timer(deadline_s, self.end, [f"took longer than {deadline_s:.0f} s"])
+        self._timer = threading.Timer(deadline_s, self.end, [f"took longer than {round(deadline_s, 1):g} s"])
         self._timer.daemon = True
 
     def start(self, work: Callable[[Cut], T]) -> None:
