@@ -423,9 +423,9 @@ class _Gathering:
         with self.builder.document(printable(path), kind) as document:
             for frame in told:
                 match frame:
-                    case frames.Text(said):
+                    case frames.Text(said, data):
                         self._waiting(path)
-                        document.write(said)
+                        document.write(said, data)
                     case frames.Page(bad):
                         document.page()
                         page += 1
