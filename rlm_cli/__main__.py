@@ -2,7 +2,7 @@
 
 `--version` costs what Python costs: Typer is not imported for it. Everything else goes through one door,
 `cli.app.run`, which returns an exit code and never raises; the process then ends without the interpreter's own
-teardown where litellm was loaded (its worker threads and import graph cost more than a second there).
+teardown where litellm or aiohttp was loaded (litellm's worker threads and import graph cost more than a second there).
 
 Rejected: Typer's standalone mode. It exits 1 on a broken pipe, 0 where a command returned 7, and shows tracebacks.
 """
@@ -24,7 +24,7 @@ def main() -> None:
         from .cli.failure import run_guarded
 
         code = run_guarded(sys.argv[1:])
-    if "litellm" in sys.modules:
+    if not {"litellm", "aiohttp"}.isdisjoint(sys.modules):
         import os
 
         os._exit(code)

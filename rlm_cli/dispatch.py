@@ -38,8 +38,8 @@ OUTPUT_LIMIT: dict[Purpose, int] = {
 """Tokens a reply may have, by purpose, or the model's own maximum. Reservations are computed from it."""
 LONGEST_WAIT_S = 900.0
 """A server that asks for more, or answers nobody for so long, has no use for us today, whatever `--timeout` says."""
-BYTES_PER_TOKEN = 3.5
-"""With fewer a text is in no tokenizer's hand: what surely does not fit is not sent to a model that stands in."""
+CHARS_PER_TOKEN = 3.5
+"""Of a text written for another model: one that by this measure does not fit is not sent to the one that stands in."""
 
 
 def output_limit(model: Model, purpose: Purpose) -> int:
@@ -134,10 +134,10 @@ class Dispatch:
 
     def _fitted(self, request: Request) -> Request:
         """A request that was written for another model. Raises `ModelError` where it cannot be asked of this one."""
-        model, size = request.model, request.size
+        model = request.model
         if request.schema is not None and not model.structured:
             raise ModelError(f"{model.name} takes no schema", schema_refused=True)
-        if min(size.bytes, request.chars) / BYTES_PER_TOKEN > model.window - output_limit(model, request.purpose):
+        if request.chars / CHARS_PER_TOKEN > model.window - output_limit(model, request.purpose):
             raise ModelError(
                 f"the text is too long for {model.name}, whose window is {model.window:,} tokens",
                 why=f"the prompt has {request.chars:,} characters",

@@ -99,6 +99,8 @@ class Lane:
 
         To be left by `leave`, whatever happens. Raises `closed` once no request can succeed, `TooLate`.
         """
+        if self._is_free(tokens):
+            return self._place(tokens)
         entered: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(tokens, None if left is None else now() + left, tell, entered)
         self._waiting.append(waiter)
@@ -173,7 +175,7 @@ class Lane:
                 self._waiting.popleft()
             elif self.closed is not None:
                 self._waiting.popleft().entered.set_exception(self.closed)
-            elif len(self._inside) >= max(int(self.width), 1):
+            elif len(self._inside) >= int(self.width):
                 return
             else:
                 wait, why = self._wait(first.tokens)
@@ -186,9 +188,17 @@ class Lane:
                 if not self._has_room(first.tokens):
                     return
                 self._waiting.popleft()
-                place = Place(first.tokens, self._generation)
-                self._inside.add(place)
-                first.entered.set_result(place)
+                first.entered.set_result(self._place(first.tokens))
+
+    def _is_free(self, tokens: int) -> bool:
+        """Whether nobody and nothing has to be waited for."""
+        full = self._waiting or self.closed is not None or len(self._inside) >= int(self.width)
+        return not full and self._wait(tokens)[0] <= TICK_S and self._has_room(tokens)
+
+    def _place(self, tokens: int) -> Place:
+        place = Place(tokens, self._generation)
+        self._inside.add(place)
+        return place
 
     def _later(self, first: _Waiter, wait: float, why: str) -> None:
         until = now() + wait
@@ -199,11 +209,11 @@ class Lane:
 
     def _wait(self, tokens: int) -> tuple[float, str]:
         """Seconds until another request with so many tokens may go out, as far as a clock decides it, and why."""
-        waits = [(self.held, self._held_for)]
-        if self._rpm or self._tpm:
-            self._forget()
-            waits += [(self._until_rpm(), f"rpm = {self._rpm}"), (self._until_tpm(tokens), f"tpm = {self._tpm}")]
-        return max(waits)
+        held = (self.held, self._held_for)
+        if not (self._rpm or self._tpm):
+            return held
+        self._forget()
+        return max(held, (self._until_rpm(), f"rpm = {self._rpm}"), (self._until_tpm(tokens), f"tpm = {self._tpm}"))
 
     def _has_room(self, tokens: int) -> bool:
         """Whether those behind the door that are not sent yet leave room in their minute."""

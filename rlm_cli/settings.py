@@ -159,7 +159,7 @@ class Settings:
 
     # Configuration only: what belongs to a machine, a project or a model
     retries: int = setting(4, "int", minimum=0)
-    """How often a request that failed for a passing reason is sent again."""
+    """How often a request that failed for a passing reason is sent again. A rate limit is no failure: it is waited for while time allows."""
     fallback: tuple[str, ...] = setting((), "list")
     """Models to ask instead, in this order, once one has no quota, is unknown to its provider or still fails after all retries. A [models.NAME] may have a list of its own."""
     confirm_above: float | None = setting(0.50, "usd", none=True, minimum=0)

@@ -669,21 +669,21 @@ def test_the_time_limit_lands_too(rlm: Rlm, write: Write, tmp_path: Path) -> Non
     assert "timeout" in err
 
 
-def test_the_time_limit_is_for_reading_too(rlm: Rlm) -> None:
-    """A pipe that never ends, as of `journalctl -f`: exit 6 in time, and nothing was asked."""
-    command = [str(BIN), "ask", "-m", "openai/scripted", "--timeout", "2s", "--json", "Q?"]
-    with ScriptedServer([]) as server:
-        env = rlm.environ(server.env | {"HOME": str(rlm.home)})
+def test_a_pipe_that_never_ends_is_asked_about(rlm: Rlm) -> None:
+    """As of `journalctl -f`: it is cut, which is said, and the question is answered from what came until then."""
+    command = [str(BIN), "ask", "-m", "openai/scripted", "-b", "none", "--json", "Q?"]
+    with ScriptedServer(["It is one line [1].\n> one line"]) as server:
+        env = rlm.environ(server.env | {"HOME": str(rlm.home), "RLM_STDIN_LIMIT": "9"})
         with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
             assert running.stdin is not None
             assert running.stdout is not None
-            running.stdin.write("one line\n")
-            running.stdin.flush()
+            running.stdin.write("one line\nand another\n")
+            running.stdin.flush()  # and it is not closed
             result = result_of(running.stdout.read())
-            assert running.wait(timeout=20) == 6
-    assert (result["status"], result["stop_reason"], result["answer"]) == ("partial", "timeout", None)
-    assert "documents were read" in result["error"]["message"]
-    assert not server.requests
+            assert running.wait(timeout=20) == 0
+    assert (result["status"], result["answer"]) == ("complete", "It is one line [1].")
+    assert "stdin was cut after 9 bytes" in str(result["notices"])
+    assert len(server.requests) == 1
 
 
 def test_the_budget_holds_over_the_whole_tree(rlm: Rlm, write: Write, tmp_path: Path) -> None:

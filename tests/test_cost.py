@@ -218,3 +218,21 @@ def test_a_stand_in_must_be_usable(text: Path) -> None:
     with pytest.raises(ConfigError, match="offline/extractive cannot stand in"):
         prepare.connect_models(job(text, fallback=("offline/extractive",)))
     assert prepare.connect_models(job(text, fallback=("own",))).stand_ins == {"own": ()}
+
+
+def test_a_batch_with_a_wrong_key_ends_the_run_at_once(text: Path) -> None:
+    """Two hundred prompts, and a provider that takes no key: exit 3 after as many requests as were in flight."""
+    code = "```repl\nllm_query_batched([f'{n}?' for n in range(200)])\n```"
+
+    def reply(request: dict[str, Any]) -> Reply | str:
+        return code if request["model"] == "own" else Reply(f"Incorrect API key: {SENTINEL_KEY}", 401)
+
+    with ScriptedServer(reply) as server:
+        environ = KEYED | {"OPENAI_API_BASE": server.base_url}
+        result = answer(job(text, environ, sub_model="openai/gpt-5.4-mini", mode="rlm", jobs=4))
+    assert result.exit_code == 3
+    assert result.error is not None
+    assert "did not accept the API key" in result.error.message
+    assert result.error.hint
+    assert len(server.requests) <= 1 + 4
+    assert SENTINEL_KEY not in json.dumps(result.to_json())

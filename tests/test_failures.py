@@ -78,10 +78,10 @@ CLASSES = {
 }
 
 
-def failure(reply: Reply) -> RlmError:
+def failure(reply: Reply, transport: str = "auto") -> RlmError:
     async def main(base_url: str) -> None:
         environ = {"OPENAI_API_KEY": SENTINEL_KEY, "OPENAI_API_BASE": base_url}
-        model = connect("openai/gpt-5.4-mini", models={}, keys={}, environ=environ)
+        model = connect("openai/gpt-5.4-mini", models={}, keys={}, environ=environ, transport=transport)
         try:
             await model.complete([Message("user", "hi")], max_output_tokens=9, sub=False)
         finally:
@@ -93,11 +93,12 @@ def failure(reply: Reply) -> RlmError:
     return caught.value
 
 
+@pytest.mark.parametrize("transport", ["lean", "litellm"])
 @pytest.mark.parametrize("name", CLASSES)
-def test_classes_of_failures(name: str) -> None:
+def test_classes_of_failures(name: str, transport: str) -> None:
     """Each is told in three parts, has the exit code of who is at fault, and says whether another try makes sense."""
     wanted = CLASSES[name]
-    error = failure(wanted.reply)
+    error = failure(wanted.reply, transport)
     assert type(error) is wanted.kind
     assert error.exit_code == wanted.exit_code
     assert wanted.says in error.message

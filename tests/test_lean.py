@@ -7,6 +7,7 @@ import asyncio
 import gzip
 import json
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Rlm
+from conftest import BIN, Rlm
 from scripted import SENTINEL_KEY, Reply, ScriptedServer
 
 from rlm_cli.call import Completion, Message, ToolCall
@@ -331,7 +332,7 @@ def test_a_whole_run_without_litellm(rlm: Rlm, tmp_path: Path) -> None:
     (watch / "sitecustomize.py").write_text(WATCH)
     (tmp_path / "a.txt").write_text("Notice is thirty days.\n")
     with ScriptedServer(["```repl\nFINAL(llm_query('how long?'))\n```", "thirty days"]) as server:
-        env = server.env | {"PYTHONPATH": str(watch), "SEEN": str(tmp_path / "seen")}
+        env = server.env | {"HOME": str(rlm.home), "PYTHONPATH": str(watch), "SEEN": str(tmp_path / "seen")}
         words = (
             "ask",
             "-v",
@@ -356,6 +357,47 @@ def test_a_whole_run_without_litellm(rlm: Rlm, tmp_path: Path) -> None:
     assert started["transports"] == {"openai/x": "lean"}
     assert f"127.0.0.1:{server.port} (lean)" in planned.out
     assert "openai/x: lean, plain HTTP to" in doctor.out
+
+
+def test_an_interrupt_with_64_in_flight(rlm: Rlm, tmp_path: Path) -> None:
+    """Ctrl-C ends the run in order: exit 130, nothing on stdout, one line, no warning, and what was billed is kept."""
+    (tmp_path / "a.txt").write_text("Notice is thirty days.\n")
+    hold = threading.Event()
+    code = "```repl\nllm_query_batched([str(n) for n in range(64)])\n```"
+
+    def answer(request: dict[str, Any]) -> Reply:
+        if request["messages"][0]["role"] == "system":
+            return Reply(code, usage={"prompt_tokens": 1_000, "completion_tokens": 10})
+        if server.most_in_flight == 64:
+            hold.set()
+        return Reply("late", delay_s=60)
+
+    with ScriptedServer(answer) as server:
+        command = [
+            str(BIN),
+            "ask",
+            "--mode",
+            "rlm",
+            "-j",
+            "64",
+            "-b",
+            "none",
+            "-m",
+            "openai/gpt-5.4-mini",
+            "Q?",
+            str(tmp_path / "a.txt"),
+        ]
+        env = rlm.environ(server.env | {"HOME": str(rlm.home)})
+        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+            in_flight = hold.wait(60)
+            running.send_signal(signal.SIGINT if in_flight else signal.SIGKILL)
+            out, told = running.communicate()
+    assert (running.returncode, out) == (130, "")
+    assert told.splitlines()[-1].startswith("rlm: stopped")
+    assert not {"Unclosed", "Traceback", "destroyed", "Warning", "never"} & set(told.replace(":", " ").split())
+    result = json.loads(next((rlm.state / "runs").glob("*/result.json")).read_text())
+    assert result["usage"]["calls"] >= 1
+    assert result["usage"]["input_tokens"] >= 1_000
 
 
 WATCH = """

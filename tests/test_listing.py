@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import socket
+import tomllib
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -15,13 +17,14 @@ import pytest
 from conftest import Rlm
 from scripted import SENTINEL_KEY, Reply, ScriptedServer
 
-from rlm_cli import models
+from rlm_cli import models, prepare
+from rlm_cli.cli.configuration import resolve
 from rlm_cli.cli.doctor import _servers
 from rlm_cli.cli.listing import models as command
 from rlm_cli.errors import ConfigError
 from rlm_cli.models import OFFLINE, catalog
 from rlm_cli.models.connection import address_in
-from rlm_cli.models.servers import KINDS, NOBODY, Server, read_models, running
+from rlm_cli.models.servers import KINDS, NOBODY, Server, ollama_window, read_models, running
 from rlm_cli.settings import Settings
 
 NOWHERE = dict.fromkeys(
@@ -41,6 +44,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rlm_cli.models.servers.PROBE_S", 10.0)  # the machine the tests run on may be busy
     file = tmp_path / "own.toml"
     file.write_text("")
     return file
@@ -71,12 +75,21 @@ def test_the_object_has_every_key(here: Path, capsys: pytest.CaptureFixture[str]
     code, found, _ = listed(here, capsys)
     assert (code, found["schema"]) == (0, "rlm.models/1")
     assert [name.removesuffix("[]") for name, _ in LISTED] == list(found)
-    assert found["default"] == {"name": OFFLINE, "sub": OFFLINE, "origin": "no model configured", "fallback": True}
+    assert found["default"] == {
+        "name": OFFLINE,
+        "sub": OFFLINE,
+        "origin": "no model being configured",
+        "fallback": True,
+    }
     assert [entry["name"] for entry in found["models"]] == [OFFLINE]
     explained = next(text for name, text in LISTED if name == "models[]")
     assert all(key in explained for key in found["models"][0])
     assert (found["servers"], found["check"]) == ([], None)
     assert {p["provider"] for p in found["without_key"]} == {p.name for p in catalog.PROVIDERS if p.root}
+
+
+def resolve_one(name: str) -> models.Model:
+    return models.connect(name, models={}, keys={}, environ={"GROQ_API_KEY": SENTINEL_KEY})
 
 
 def test_keys_are_told_by_their_place(
@@ -103,6 +116,7 @@ def test_keys_are_told_by_their_place(
     groq, mine = entries["groq/openai/gpt-oss-120b"], entries["mine"]
     assert groq["key"] == {"present": True, "origin": "[keys] groq", "needed": True}
     assert (mine["key"]["origin"], mine["window"], mine["price"]["output"]) == ("[models.mine] key", 5000, 2.5)
+    assert (mine["transport"], groq["transport"]) == ("lean", resolve_one("groq/openai/gpt-oss-120b").transport)
     assert entries["mistral/mistral-large-latest"]["key"]["origin"] == "MISTRAL_API_KEY"
     assert (mine["tools"], mine["schema"], mine["reasoning"], groq["tools"]) == (None, None, None, True)
     assert all(entries[name]["usable"] for name in ("mine", "mistral/mistral-large-latest", OFFLINE))
@@ -139,6 +153,58 @@ def test_a_configured_model_that_cannot_be_used_is_said(here: Path, capsys: pyte
     code, found, _ = listed(here, capsys)
     assert (code, found["models"][0]["usable"], found["default"]["fallback"]) == (0, False, False)
     assert "which cannot be used: no API key for openai/gpt-5.4-mini" in shown(here, capsys)
+
+
+def test_which_model(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--model, RLM_MODEL, the configuration, the first provider with a key, offline/extractive: each before the next."""
+
+    def chosen(flags: Mapping[str, str]) -> tuple[str, str]:
+        resolved = resolve(flags, config_file=str(here))
+        s = resolved.settings
+        found = models.choose(s.model, resolved.origins["model"], os.environ, keys=s.keys)
+        return found.name, found.origin
+
+    assert chosen({}) == (OFFLINE, "no model being configured")
+    monkeypatch.setenv("GROQ_API_KEY", SENTINEL_KEY)
+    assert chosen({})[1] == "GROQ_API_KEY in the environment"
+    monkeypatch.setenv("ANTHROPIC_API_KEY", SENTINEL_KEY)  # earlier in the documented table
+    assert chosen({})[1] == "ANTHROPIC_API_KEY in the environment"
+    here.write_text('model = "a/file"')
+    assert chosen({}) == ("a/file", str(here))
+    monkeypatch.setenv("RLM_MODEL", "a/variable")
+    assert chosen({}) == ("a/variable", "RLM_MODEL")
+    assert chosen({"model": "a/flag"}) == ("a/flag", "--model")
+
+
+def test_an_answer_relied_on_unseen_comes_of_a_model_that_was_named() -> None:
+    """-e, --strict and --schema refuse the last resort as CI and --json do; naming it is fine."""
+    for asked in ({"exit_status": True}, {"strict": True}, {"schema": "party"}, {}):
+        for named in (None, OFFLINE):
+            job = prepare.Job("q", (), Settings(model=named, **asked), environ={}, careful=not asked)
+            if named is None:
+                with pytest.raises(ConfigError, match="no model is configured"):
+                    prepare.connect_models(job)
+            else:
+                assert not prepare.connect_models(job).fallback
+
+
+def test_asking_looks_for_no_server(rlm: Rlm) -> None:
+    """It would hand documents to whatever listens there, even where the environment says where that is."""
+    with ScriptedServer([]) as server:
+        done = rlm("ask", "Where is it?", stdin="It is here.\n", env=dict(at(server.base_url)))
+        assert (done.code, server.connections) == (0, 0)
+    assert "no language model" in done.err
+
+
+def test_the_documented_table_is_the_one_that_decides() -> None:
+    """`rlm help models` and the manual name every default model of every provider."""
+    from rlm_cli.cli.manual import page
+    from rlm_cli.cli.topics import _models
+
+    for told in ("\n".join(_models()), page().replace("\\-", "-")):
+        for provider in catalog.PROVIDERS:
+            names = (provider.root, provider.sub, *provider.variables[: provider.root is not None])
+            assert all(name in told for name in names if name)
 
 
 # ── servers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -183,13 +249,31 @@ def test_whoever_does_not_answer_in_time_is_left_out() -> None:
             "HOSTED_VLLM_API_BASE": "no address",
             "LLAMAFILE_API_BASE": "http://[::1",
         }
-        (found,) = running(environ)
+        (found,) = running(environ, seconds=2)
     assert (found.kind.name, found.address, [m.name for m in found.models or ()]) == (
         "LM Studio",
         server.base_url,
         ["scripted"],
     )
     assert running(NOWHERE) == []
+
+
+def test_what_an_ollama_could_do(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model in full says what window it was made for, and the configuration that uses it, which does."""
+    shows = json.dumps({"model_info": {"general.architecture": "qwen3", "qwen3.context_length": 40_960}}).encode()
+    with ScriptedServer(lambda request: Reply(body=shows)) as server:
+        monkeypatch.setenv("OLLAMA_API_BASE", f"http://127.0.0.1:{server.port}")
+        out = shown(here, capsys, "ollama_chat/scripted")
+        for broken in (b"", b"[]", b'{"model_info": 7}', b'{"model_info": {"a.context_length": "x"}}'):
+            shows = broken
+            assert ollama_window(f"http://127.0.0.1:{server.port}", "scripted") is None
+    assert "40,960 tokens are possible" in out
+    lines = out.partition("[models.mine]")[2].partition("and then")[0]
+    tables = tomllib.loads("[models.mine]" + lines)["models"]
+    model = models.connect("mine", models=tables, keys={}, environ={})
+    assert (model.window, model.endpoint) == (40_960, f"127.0.0.1:{server.port}")
 
 
 def test_where_ollama_is() -> None:

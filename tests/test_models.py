@@ -450,6 +450,47 @@ def test_many_in_flight_and_two_loops() -> None:
             assert [reply.text for reply in asyncio.run(all_at_once())] == [str(n) for n in range(64)]
 
 
+@both_ways
+def test_cancelled_requests_are_hung_up() -> None:
+    """64 that are cancelled in flight leave no connection behind, before the model is closed, and no warning."""
+
+    async def main() -> None:
+        arrived, left, all_here, all_gone = 0, 0, asyncio.Event(), asyncio.Event()
+
+        async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal arrived, left
+            await reader.readuntil(b"\r\n\r\n")
+            arrived += 1
+            if arrived == 64:
+                all_here.set()
+            try:
+                await reader.read()  # until the other side hangs up
+            except ConnectionError:
+                pass
+            left += 1
+            if left == 64:
+                all_gone.set()
+            writer.close()
+
+        async with await asyncio.start_server(hold, "127.0.0.1", 0, backlog=64) as server:
+            port = server.sockets[0].getsockname()[1]
+            model = linked("openai/x", KEYED | {"OPENAI_API_BASE": f"http://127.0.0.1:{port}/v1"})
+            asked = [
+                asyncio.ensure_future(model.complete([Message("user", "hi")], max_output_tokens=9, sub=True))
+                for _ in range(64)
+            ]
+            await all_here.wait()
+            for one in asked:
+                one.cancel()
+            assert all(
+                isinstance(e, asyncio.CancelledError) for e in await asyncio.gather(*asked, return_exceptions=True)
+            )
+            await all_gone.wait()
+            await model.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
@@ -524,6 +565,9 @@ def test_prices_of_long_requests_are_in_the_map() -> None:
     longer = linked("long", models={"long": {"model": "gemini/gemini-2.5-pro", "window": 1_000_000}}, environ=GEMINI)
     assert longer.price is not None
     assert longer.price.ceiling(300_000, 1_000) == pytest.approx(0.765)
+    faster = linked("gemini/gemini-2.5-pro", GEMINI, options=("service_tier=priority",)).price
+    assert faster is not None
+    assert (faster.input, faster.above[0][1].output) == (2.25, 27.0)
     thinking = catalog.known("dashscope", "qwen-turbo")
     assert thinking is not None
     assert thinking.price is not None

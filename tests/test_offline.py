@@ -272,3 +272,5 @@ def test_terms() -> None:
     """Endings and stop words do not keep a question from its words."""
     assert terms("How do I install it?") == terms("the installation") == terms("installing")
     assert terms("Which parties terminated?") == terms("party termination")
+    assert terms("When did the war end?") == terms("Is there a war end?") == ["war", "end"]
+    assert terms("Welche Kündigungsfrist gilt?") == terms("Kündigungsfrist")

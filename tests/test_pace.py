@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import virtual
+from scripted import SENTINEL_KEY, Reply, ScriptedServer
 
 from rlm_cli.call import Completion, Message
 from rlm_cli.deadline import Deadline, now
@@ -16,7 +18,7 @@ from rlm_cli.dispatch import Dispatch
 from rlm_cli.errors import ConfigError, ModelError, RlmError, UnknownModel
 from rlm_cli.events import CompletionFinished, CompletionStarted, Event, NoticeGiven
 from rlm_cli.ledger import Ledger, Limits, Price, Refusal, StopReason, Usage
-from rlm_cli.models import Model
+from rlm_cli.models import Model, connect
 from rlm_cli.pace import Lane
 
 ASKED = (Message("user", "x" * 1_000),)
@@ -154,7 +156,7 @@ def test_a_server_that_is_overloaded_is_asked_less() -> None:
         assert server.refused < 100
         server.most = 16
         server.most_in_flight = 0
-        assert answered(await asking.many(server, 400)) == 400
+        assert answered(await asking.many(server, 200)) == 200
         assert server.most_in_flight == 16
 
     virtual.run(main())
@@ -353,5 +355,42 @@ def test_a_stand_in_is_asked_what_it_can_take() -> None:
             await asking.one(Broken(GONE, "a"))
         assert caught.value.too_long
         assert small.asked == []
+
+    virtual.run(main())
+
+
+def test_a_real_server_with_a_rate_limit_is_worked_through() -> None:
+    """On a socket, with its own clock: 10 in any 0.3 s, 429 with Retry-After to the rest; all are answered."""
+    served: deque[float] = deque()
+
+    def script(request: dict[str, Any]) -> Reply | str:
+        while served and served[0] < time.monotonic() - 0.3:
+            served.popleft()
+        if len(served) >= 10:
+            return Reply("slow down", 429, {"Retry-After": "0.3"})
+        served.append(time.monotonic())
+        return "yes"
+
+    async def main(base_url: str) -> Asking:
+        environ = {"OPENAI_API_KEY": SENTINEL_KEY, "OPENAI_API_BASE": base_url}
+        model = connect("openai/gpt-5.4-mini", models={}, keys={}, environ=environ)
+        await model.ready()
+        asking = Asking()
+        assert answered(await asking.many(model, 30)) == 30
+        await model.close()
+        return asking
+
+    with ScriptedServer(script) as server:
+        asking = asyncio.run(main(server.base_url))
+    assert sum(event.retries for event in asking.finished) == len(server.requests) - 30
+
+
+def test_a_text_too_long_is_told_with_its_size() -> None:
+    """The code that asked can cut it accordingly: the window is in the message, the size beside it."""
+
+    async def main() -> None:
+        with pytest.raises(ModelError) as caught:
+            await Asking().one(Broken(ModelError("the window is 500 tokens", why="too many tokens", too_long=True)))
+        assert str(caught.value) == "the window is 500 tokens: the prompt has 1,000 characters; too many tokens"
 
     virtual.run(main())

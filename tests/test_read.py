@@ -381,7 +381,7 @@ class TestText:
         corpus, manifest = read(".")
         assert [document.path for document in corpus.documents] == ["./e.log"]
         assert [(s.path, s.reason) for s in manifest.skipped] == [
-            ("./a.bin", "binary"), ("./b", "binary"), ("./c.docx", "unsupported type (docx)"),
+            ("./a.bin", "binary"), ("./b", "binary"), ("./c.docx", "damaged zip"),
             ("./d", "damaged zip"), ("./f.png", "binary"),
         ]  # fmt: skip
 
@@ -431,6 +431,20 @@ class TestPdf:
         assert reasons["./locked.pdf"] == "encrypted"
         assert "damaged" in reasons["./damaged.pdf"]
         assert "damaged" in reasons["./empty.pdf"]
+
+    def test_what_would_read_pictures_is_said(self, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where tesseract is installed the user is told, once, what turns it on; elsewhere nothing."""
+        tree()
+        for name in ("a.pdf", "b.pdf"):
+            Path(name).write_bytes(pdf([""]))
+        program = Path("bin/tesseract").absolute()
+        program.parent.mkdir()
+        monkeypatch.setenv("PATH", str(program.parent))
+        assert not read("a.pdf", "b.pdf")[1].notices
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+        (notice,) = read("a.pdf", "b.pdf")[1].notices
+        assert "`ocr = true`" in notice
 
     def test_a_pdf_by_its_first_bytes(self, tree: Tree) -> None:
         """Without the suffix, and from stdin."""

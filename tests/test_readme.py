@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,8 @@ def desk(tmp_path: Path) -> Path:
     (tmp_path / "contracts" / "acme.pdf").write_bytes(
         pdf(["Either party may terminate this Agreement without notice."])
     )
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("2026/acme.txt", "Signed by A. Birch.\n")
     (tmp_path / "mails").mkdir()
     (tmp_path / "mails" / "1.txt").write_text("The parcel came a week late.\n")
     (tmp_path / "bin").mkdir()

@@ -1,4 +1,4 @@
-"""Runs `rlm` in forks of a process that has imported litellm already: a run costs 0.3 s and not 4.
+"""Runs `rlm` in forks of a process that has imported litellm and aiohttp already: a run costs 0.3 s and not 4.
 
     with Zygote() as zygote:
         code = zygote.run(["ask", …], env, cwd, stdin, stdout, stderr)      # descriptors
@@ -60,9 +60,11 @@ class Zygote:
 
 
 def main(path: str) -> None:
+    from rlm_cli.models.background import AIOHTTP
     from rlm_cli.models.litellm import start_import
 
     start_import().result()
+    AIOHTTP.start().result()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # watchers are nobody's business
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)

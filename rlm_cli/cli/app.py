@@ -64,6 +64,10 @@ def ask(arguments: list[str], options: dict[str, Any]) -> int:
     if not resolved.settings.quiet:
         resolved.warn()
     question = None if options.get("question_file") is not None else arguments.pop(0)
+    s = resolved.settings
+    if not s.dry_run:
+        warm_up_early = import_module("rlm_cli.models").warm_up_early
+        warm_up_early(s.model, models=s.models, keys=s.keys, transport=s.transport)
     run = import_module("rlm_cli.cli.ask").run
     code: int = run(question, arguments, resolved.settings, resolved.origins, for_real)
     return code

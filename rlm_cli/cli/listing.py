@@ -35,7 +35,7 @@ def models(arguments: list[str], options: dict[str, Any]) -> int:
 
     resolved = resolve({}, config_file=options.get("config_file"))
     s = resolved.settings
-    here = Here(s.models, s.keys, os.environ, s.option, s.local)
+    here = Here(s.models, s.keys, os.environ, s.option, s.local, s.transport)
     named = arguments[0] if arguments else s.model
     origin = "the command line" if arguments else resolved.origins["model"]
     whole = listed.listing(named, origin, None if arguments else s.sub_model, here, running(os.environ))
@@ -66,7 +66,14 @@ def _checked(whole: Listing, s: Settings, options: dict[str, Any]) -> tuple[dict
     if whole.entries[0].problem is not None:
         return None, 0
     model = kinds.connect(
-        whole.choice.name, models=s.models, keys=s.keys, environ=os.environ, options=s.option, local=s.local
+        whole.choice.name,
+        models=s.models,
+        keys=s.keys,
+        environ=os.environ,
+        options=s.option,
+        local=s.local,
+        effort=s.effort,
+        transport=s.transport,
     )
     where = model.endpoint or "this process"
     tell(f"rlm: one call to {one_line(model.name)} at {one_line(where)}, for {usd(ceiling_usd(model))} at most\n")
@@ -170,6 +177,8 @@ def _one(whole: Listing, s: Settings) -> Iterator[str]:
         facts.append(("sends to", one_line(entry.endpoint or "an address that is not known")))
     else:
         facts.append(("sends to", "nobody: no language model, it quotes the sentences that match best"))
+    if entry.transport is not None:
+        facts.append(("asked by", "plain HTTP (lean)" if entry.transport == "lean" else entry.transport))
     if entry.window is not None and entry.max_output is not None:
         facts.append(("window", f"{entry.window:,} tokens, a reply {entry.max_output:,} at most"))
         facts.append(("price", "unknown" if price is None else _price(entry)))

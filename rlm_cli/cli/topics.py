@@ -153,7 +153,7 @@ LISTED: Rows = (
     ("default", "What answers a question that names no model: name, sub, origin, fallback (no language model)."),
     ("models[]", "name, origin (default, configuration, named, offline), provider, endpoint, key {present, origin, "
                  "needed}, window, max_output, price {input, cached, cache_write, output} in USD per million tokens, "
-                 "tools, schema, reasoning, loopback, usable, problem {message, why, hint}."),
+                 "tools, schema, reasoning, loopback, transport, usable, problem {message, why, hint}."),
     ("without_key[]", "Providers that lack a key only: provider, variables, root, sub."),
     ("servers[]", "Those that answer: kind, address, wants_key, models[] {name, window, line to copy}."),
     ("check", "With --check: name, endpoint, ok, seconds, usage, cost_usd, error {code, message, hint}."),
@@ -185,6 +185,7 @@ def _config() -> Page:
 EXAMPLE = """\
     model = "anthropic/..."
     max_budget = 2.00
+    fallback = ["openai/..."]                         # asked instead, once the model fails for good
 
     [keys]
     anthropic = { command = "pass show anthropic" }   # or { env = "MY_KEY" }; never the key itself
@@ -194,6 +195,7 @@ EXAMPLE = """\
     api_base = "https://..."
     window = 128000
     price = { input = 0.25, cached = 0.03, output = 2.0 }   # USD per million tokens
+    rpm = 500                                         # requests a minute; tpm: tokens a minute
 """
 
 

@@ -7,6 +7,7 @@ says so. Where nobody would see that notice (`careful`), it is refused instead.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -120,7 +121,7 @@ def choose(
             why=f"an answer that is relied on unseen must not come of {OFFLINE}, which is no language model",
             hint=f"{HOW_TO_CHOOSE} Or name it: --model {OFFLINE}",
         )
-    return Choice(OFFLINE, "no model configured", True, OFFLINE)
+    return Choice(OFFLINE, "no model being configured", True, OFFLINE)
 
 
 def connect(
@@ -200,11 +201,26 @@ def warm_up_for(models: Iterable[Model]) -> Callable[[], None]:
         if "litellm" in ways:
             warm_up()
         if "lean" in ways:
-            from .chat import start_import
+            from .background import AIOHTTP
 
-            start_import()
+            AIOHTTP.start()
 
     return start
+
+
+def warm_up_early(named: str | None, *, models: Mapping[str, Any], keys: Mapping[str, Any], transport: str) -> None:
+    """Start to load what the lean way needs, if it looks as if the root model went it: before the rest of a run is
+    imported, because a part of that does not compute. Decides nothing and raises nothing."""
+    from . import catalog
+
+    table = models.get(named or "")
+    name = table.get("model") if isinstance(table, dict) else named
+    if name is None:
+        name = choose(None, "", os.environ, keys=keys).name
+    if transport != "litellm" and str(name).partition("/")[0] in catalog.CHAT:
+        from .background import AIOHTTP
+
+        AIOHTTP.start()
 
 
 def without_keys(environ: Mapping[str, str], models: Iterable[Model]) -> dict[str, str]:

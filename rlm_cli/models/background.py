@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from importlib import import_module
 from typing import Any
 
 
@@ -40,3 +41,7 @@ class Background:
             future.set_result(self._load())
         except Exception as error:
             future.set_exception(error)
+
+
+AIOHTTP = Background(lambda: import_module("aiohttp"), "aiohttp-import")
+"""What the lean way sends requests with: 0.1 s, part of it beside other computing."""

@@ -99,6 +99,8 @@ litellm completes), azure (other addresses and headers), ollama (its own API, wh
 
 _DEARER_ABOVE = re.compile(r"input_cost_per_token_above_(\d+)k_tokens")
 
+_PRICES = "model_prices_and_context_window_backup.json"
+
 CALLS_ANYWAY = re.compile(r"groq/openai/gpt-oss-")
 """Models that call functions nobody offered, at a provider that refuses such replies: they are offered one at once."""
 
@@ -146,13 +148,14 @@ def near_models(name: str) -> list[str]:
     return list(dict.fromkeys(exact + [full[key] for key in _near(bare, full)]))[:3]
 
 
-def known(provider_name: str, model: str) -> Known | None:
+def known(provider_name: str, model: str, tier: str = "") -> Known | None:
     """Window, output limit and price of `provider/model` by the packaged map; None when it has no such model.
 
     Where a provider charges more beyond a number of input tokens, the window ends there: no request is so long that it
-    costs double. A `window` in the configuration may reach beyond, and the price knows what it is there.
+    costs double. A `window` in the configuration may reach beyond, and the price knows what it is there. `tier`: as the
+    option `service_tier` has it; where it has prices of its own, those hold.
     """
-    entry = next((_map()[key] for key in _spellings(provider_name, model) if key in _map()), None)
+    entry = next(filter(None, map(_entry, _spellings(provider_name, model))), None)
     if entry is None:
         return None
     window = _whole(entry.get("max_input_tokens")) or _whole(entry.get("max_tokens")) or DEFAULT_WINDOW
@@ -161,7 +164,9 @@ def known(provider_name: str, model: str) -> Known | None:
     structured, reasons = bool(entry.get("supports_response_schema")), bool(entry.get("supports_reasoning"))
     tools = bool(entry.get("supports_function_calling"))
     chats = entry.get("mode") != "responses"
-    return Known(min([window, *steps]), output, _price(entry), structured, reasons, chats, tools)
+    return Known(
+        min([window, *steps]), output, _price(entry, f"_{tier}" if tier else ""), structured, reasons, chats, tools
+    )
 
 
 def _steps(entry: dict[str, Any]) -> list[int]:
@@ -169,14 +174,17 @@ def _steps(entry: dict[str, Any]) -> list[int]:
     return sorted(int(step[1]) * 1000 for step in map(_DEARER_ABOVE.fullmatch, entry) if step)
 
 
-def _price(entry: dict[str, Any]) -> Price | None:
+def _price(entry: dict[str, Any], tier: str) -> Price | None:
     """USD per million. Zero for both input and output is how the map says that it does not know."""
     price = _price_at(entry, "", None)
     if price is None:
         return None
+    price = (_price_at(entry, tier, price) if tier else None) or price
     above: list[tuple[int, Price]] = []
     for step in _steps(entry):
-        dearer = _price_at(entry, f"_above_{step // 1000}k_tokens", price if not above else above[-1][1])
+        here = f"_above_{step // 1000}k_tokens"
+        dearer = _price_at(entry, here, above[-1][1] if above else price)
+        dearer = _price_at(entry, here + tier, dearer) if tier else dearer
         assert dearer is not None
         above.append((step, dearer))
     return replace(price, above=tuple(above))
@@ -228,9 +236,22 @@ def _whole(value: object) -> int | None:
         return None
 
 
+def _entry(key: str) -> dict[str, Any] | None:
+    """One model of the map. Two megabytes of JSON take 25 ms to read whole, and 2 to look for a name in."""
+    text = _packaged_text(_PRICES)
+    start = text.rfind(f"{json.dumps(key)}: {{")  # the last, where there are two, as in JSON
+    if key == "sample_spec" or (start < 0 and ": {" in text[:1_000]):
+        return None
+    try:
+        entry, _ = json.JSONDecoder().raw_decode(text, text.index("{", start + len(key)))
+    except ValueError:  # written in another way by now
+        return _map().get(key)
+    return entry if start >= 0 and isinstance(entry, dict) else _map().get(key)
+
+
 @cache
 def _map() -> dict[str, dict[str, Any]]:
-    entries = _packaged("model_prices_and_context_window_backup.json")
+    entries = _packaged(_PRICES)
     return {key: entry for key, entry in entries.items() if isinstance(entry, dict) and key != "sample_spec"}
 
 
@@ -243,13 +264,21 @@ def _litellm_providers() -> frozenset[str]:
 
 def _packaged(name: str) -> dict[str, Any]:
     """A JSON file of the installed litellm; empty when it is not there: then prices are unknown, and we say so."""
+    try:
+        loaded = json.loads(_packaged_text(name))
+    except ValueError:
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+@cache
+def _packaged_text(name: str) -> str:
     import importlib.util
 
     spec = importlib.util.find_spec("litellm")  # finds the package, does not run it
     for folder in (spec.submodule_search_locations if spec else None) or ():
         try:
-            loaded = json.loads((Path(folder) / name).read_text(encoding="utf-8"))
+            return (Path(folder) / name).read_text(encoding="utf-8")
         except (OSError, ValueError):
             continue
-        return loaded if isinstance(loaded, dict) else {}
-    return {}
+    return ""

@@ -28,7 +28,7 @@ from ..errors import ModelError, RlmError
 from ..ledger import Price
 from ..schema import Schema
 from . import caching, chat_format
-from .background import Background
+from .background import AIOHTTP
 from .connection import NO_KEY, Connection
 from .failures import failed_generation, of_request
 from .trust import proxy_for, trusted
@@ -44,20 +44,6 @@ CONNECT_S = 30.0
 """Seconds for a connection; what else takes long is the caller's affair."""
 LARGE_BYTES = 64 << 10
 """From this size on, JSON is written one prompt at a time, and sent in pieces: 64 at once would hold up the loop."""
-
-
-def _load() -> Any:
-    import aiohttp
-
-    return aiohttp
-
-
-_aiohttp = Background(_load, "aiohttp-import")
-
-
-def start_import() -> None:
-    """Begin to load aiohttp, in the background. Idempotent."""
-    _aiohttp.start()
 
 
 class Answered(Exception):
@@ -102,7 +88,7 @@ class ChatModel:
         """Wait for aiohttp, and for certificates. Raises `ConfigError` when these cannot be read."""
         if self._session is not None:
             return
-        library = await asyncio.wrap_future(_aiohttp.start())
+        library = await asyncio.wrap_future(AIOHTTP.start())
         https = self._connection.chat.startswith("https:")
         certificates = await asyncio.to_thread(trusted) if https else True
         if self._session is not None:  # another request came first
@@ -291,7 +277,7 @@ def _unpacking(encoding: str) -> Any:
 
 def only_this_machine() -> Any:
     """Resolves names to loopback addresses, or to nothing: what a name meant a while ago may have changed."""
-    library = _aiohttp.start().result()
+    library = AIOHTTP.start().result()
 
     class Loopback(library.ThreadedResolver):  # type: ignore[misc, name-defined]
         async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> Any:

@@ -152,7 +152,8 @@ def resolve(name: str, around: Surroundings) -> Connection:
     if around.local and api_base:
         api_base = _held_here(api_base, name)
     options, sub_options = _options(around.options, table.get("options", {}), name)
-    known = _known(provider, bare, table)
+    tier = {**options, **sub_options}.get("service_tier")
+    known = _known(provider, bare, table, tier if tier in ("priority", "flex") else "")
     reasons = known is not None and known.reasons
     window, max_output, price = _measures(provider, known, table, loopback)
     protocol = table.get("protocol", around.protocol)
@@ -221,11 +222,11 @@ def _key_entry(name: str, prefix: str, table: Mapping[str, Any], keys: Mapping[s
     return (f"[keys] {prefix}", keys[prefix]) if prefix in keys else None
 
 
-def _known(provider: catalog.Provider, bare: str, table: Mapping[str, Any]) -> catalog.Known | None:
-    """What the map says of the model, or of the `base_model` that it is."""
+def _known(provider: catalog.Provider, bare: str, table: Mapping[str, Any], tier: str) -> catalog.Known | None:
+    """What the map says of the model, or of the `base_model` that it is, at the tier that is asked for."""
     base = str(table.get("base_model") or f"{provider.name}/{bare}")
     prefix, slash, rest = base.partition("/")
-    return catalog.known(prefix, rest) if slash else catalog.known("openai", base)
+    return catalog.known(prefix, rest, tier) if slash else catalog.known("openai", base, tier)
 
 
 def _measures(

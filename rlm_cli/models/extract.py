@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from .forms import STOP_WORDS, fits, is_explained
+from .forms import STOP_WORDS, fits, is_explained, stop_words
 
 LONGEST_UNIT = 500
 """Characters; what is longer is taken line by line."""
@@ -87,7 +87,8 @@ def terms(question: str) -> list[str]:
     asked = _FUNCTION.sub(" ", question)
     if not _WORD.search(asked):
         asked = question
-    return list(dict.fromkeys(stem for stem in stems(asked) if stem and stem not in STOP_WORDS))
+    stop = stop_words(question.lower().split())
+    return list(dict.fromkeys(stem for stem in stems(asked) if stem and stem not in stop))
 
 
 def stems(text: str) -> list[str]:

@@ -43,7 +43,8 @@ _NO_KEY = re.compile(
     re.IGNORECASE,
 )
 _NO_MODEL = re.compile(
-    r"model.{0,80}(?:not found|not exist)|unknown model|no such model|LLM Provider NOT provided", re.IGNORECASE
+    r"model.{0,80}(?:not found|not exist)|unknown model|no such model|invalid model name|LLM Provider NOT provided",
+    re.IGNORECASE,
 )
 _WRAPPING = re.compile(r"^(?:(?:litellm\.)?\w+(?:Error|Timeout)\s*:\s*|Timeout Error:\s*|\w+(?:Exception|Error) - )")
 _MASKED = re.compile(r"\S*(?:\*{2,}|…|\.{3,})\S*")

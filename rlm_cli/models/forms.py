@@ -7,14 +7,17 @@ small, so that words decide first. English mostly; the stop words are those of q
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-_STOP = (
+_ENGLISH = (
     "a about all am an and any are as at be been being but by can could did do does doing for from get had has have he"
     " her his how i if in into is it its just may me might must my no not of on one or our out over please say shall"
     " she should so some such tell than that the their them then there these they this those to under up upon us use"
     " used was we were what when where which who whom whose why will with would you your document documents text file"
     " files according list name give does many much long most least mean"
-    " der die das den dem des ein eine einer einen einem und oder ist sind war wer wie was wo wann warum welche welcher"
+)
+_OTHERS = (
+    "der die das den dem des ein eine einer einen einem und oder ist sind war wer wie was wo wann warum welche welcher"
     " welches welchen hat haben wird werden von zu zum zur im am auf mit für bei gilt viel viele hoch"
     " le la les un une des du de et ou est sont qui que quoi quel quelle quels quelles où quand comment combien"
     " pourquoi en au aux pour dans par avec il elle cas el los las y o es son qué cuál cuáles quién cuándo dónde cómo"
@@ -22,7 +25,16 @@ _STOP = (
     " het een van en wat wie waar wanneer hoe welke"
     " и в на с по не что кто где когда как какой какая какое какова каков сколько почему это"
 )
-STOP_WORDS = frozenset(_STOP.split())
+_ASKED_IN_ENGLISH = frozenset("what which who whose how when where why is are does do did has have can the of".split())
+_STOP = {True: frozenset(_ENGLISH.split()), False: frozenset(f"{_ENGLISH} {_OTHERS}".split())}
+STOP_WORDS = _STOP[False]
+
+
+def stop_words(words: Iterable[str]) -> frozenset[str]:
+    """Those of a question: in English a war, a hat and a van are something to look for."""
+    return _STOP[not _ASKED_IN_ENGLISH.isdisjoint(words)]
+
+
 _NUMBER_WORDS = (
     "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirty|sixty|ninety|hundred|half|third"
     "|ein|eine|zwei|drei|vier|fünf|sechs|deux|trois|quatre|cinq|cent|dos|tres"

@@ -57,6 +57,8 @@ class Entry:
     schema: bool | None = None
     reasoning: bool | None = None
     loopback: bool = False
+    transport: str | None = None
+    """Which way it is asked: `lean` or `litellm`; None where nothing is sent."""
     problem: Problem | None = None
 
     @property
@@ -120,6 +122,7 @@ class Here:
     environ: Mapping[str, str]
     options: tuple[str, ...] = ()
     local: bool = False
+    transport: str = "auto"
 
     @property
     def surroundings(self) -> Surroundings:
@@ -129,7 +132,8 @@ class Here:
             for name, table in self.models.items()
         }
         keys = {name: _unlooked(entry) for name, entry in self.keys.items()}
-        return Surroundings(models, keys, self.options, self.local, {**self.environ, _STANDS_IN: "listed"})
+        environ = {**self.environ, _STANDS_IN: "listed"}
+        return Surroundings(models, keys, self.options, self.local, environ, transport=self.transport)
 
 
 def _unlooked(entry: object) -> object:
@@ -191,6 +195,7 @@ def entry(name: str, origin: str, here: Here) -> Entry:
         schema=connection.structured if described else None,
         reasoning=connection.reasons if described else None,
         loopback=connection.loopback,
+        transport=connection.transport,
         problem=told,
     )
 
@@ -200,8 +205,9 @@ def _were_there_a_key(name: str, around: Surroundings) -> Connection | None:
     keys = {provider.name: {"env": _STANDS_IN} for provider in catalog.PROVIDERS}
     table = around.models.get(name)
     models = {name: {**table, "key": {"env": _STANDS_IN}}} if isinstance(table, dict) else {}
+    keyed = Surroundings(models, keys, around.options, False, around.environ, transport=around.transport)
     try:
-        return resolve(name, Surroundings(models, keys, around.options, False, around.environ))
+        return resolve(name, keyed)
     except ConfigError:
         return None
 

@@ -133,8 +133,8 @@ class LitellmModel:
         _asking.set(True)
         failure: RlmError
         written: str | None = None
-        request = self._request(messages, max_output_tokens, sub, schema)
         try:
+            request = self._request(messages, max_output_tokens, sub, schema)
             response = await litellm.acompletion(**request)
         except Exception as error:  # litellm lets through whatever its clients raise
             failure, written = of_request(error, self._connection, schema), failed_generation(error)

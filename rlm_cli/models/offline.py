@@ -5,6 +5,9 @@ code that ranks passages of all documents by the question's words and asks the s
 direct mode, it returns the sentences that match best, word for word, as quotes. It never puts anything in words of its
 own, so it can be incomplete but not wrong about what a document says.
 
+Passages are ranked as by BM25, rarity times a count that saturates, without its correction for length: they are of one
+size. The code for it searches texts as they are, so 100 MB take a second and 1 GB some ten, in the memory of the hits.
+
 Which role it has it reads from the messages, as a model would: a system message that speaks of a REPL makes a root.
 """
 

@@ -81,12 +81,13 @@ class Server:
         return f"{at}rlm ask -m {shlex.quote(self.full_name(served))}"
 
 
-def running(environ: Mapping[str, str], seconds: float = PROBE_S, kinds: tuple[Kind, ...] = KINDS) -> list[Server]:
-    """The servers that answer within `seconds`, in the order of the table. Never raises."""
+def running(environ: Mapping[str, str], seconds: float | None = None) -> list[Server]:
+    """The servers that answer within `seconds` (`PROBE_S`), in the order of the table. Never raises."""
+    seconds = PROBE_S if seconds is None else seconds
     found: dict[int, Server] = {}
     asked: list[threading.Thread] = []
     places: set[str] = set()
-    for number, kind in enumerate(kinds):
+    for number, kind in enumerate(KINDS):
         given = _given(kind, environ)
         address = (given or kind.address).rstrip("/")
         if address in places:
@@ -174,14 +175,14 @@ def _window(row: dict[str, Any]) -> int | None:
     return next((value for value in said if isinstance(value, int) and not isinstance(value, bool) and value > 0), None)
 
 
-def ollama_window(address: str, name: str, seconds: float = PROBE_S) -> int | None:
+def ollama_window(address: str, name: str) -> int | None:
     """Tokens that a model of an Ollama at `address` was made for; None when it does not say. Never raises."""
     import http.client
 
     connection: http.client.HTTPConnection | None = None
     try:
         parts = urlsplit(address)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=seconds)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PROBE_S)
         connection.request("POST", f"{parts.path.rstrip('/')}/api/show", json.dumps({"model": name}))
         answer = connection.getresponse()
         shown = json.loads(answer.read(MOST_BYTES)) if answer.status == 200 else {}

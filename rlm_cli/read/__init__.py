@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import glob
 import os
+import shutil
 import stat
 import threading
 import time
@@ -35,7 +36,7 @@ from .copies import Copies
 from .extract import Request
 from .frames import Frame
 from .members import Wanted
-from .pieces import Options, Unreadable
+from .pieces import NO_TEXT, Options, Unreadable
 from .pipes import Bounds, Pipe, Stopped
 from .walk import Found, Rules
 from .workers import Coming, Extracting, Extractors
@@ -202,6 +203,10 @@ class _Gathering:
         if kept_out > 10 * max(self._files, 1):
             told = f"rules kept out {kept_out:,} entries and left {self._files:,} files; -u reads ignored ones"
             self._notices.append(told)
+        if not self.options.ocr and any(each.reason == NO_TEXT for each in self.skipped) and shutil.which("tesseract"):
+            self._notices.append(
+                "pages without a text layer: `ocr = true` in the configuration has tesseract read them"
+            )
         return Manifest(tuple(self.skipped), excluded, tuple(self._notices), tuple(map(printable, self.cut)))
 
     def _found(self, sources: Sequence[str], seen: set[str]) -> Iterator[Found]:

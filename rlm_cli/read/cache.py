@@ -62,7 +62,7 @@ _MAGIC = b"rlmtext1"
 _CHUNK = 1 << 20
 _SALT = 32
 _STAMP = struct.Struct("<QQQqq")
-_LIBRARIES = ("pypdf", "pypdfium2", "selectolax", "python-calamine", "striprtf", "chardet")
+_LIBRARIES = ("pypdf", "pypdfium2", "selectolax", "python-calamine", "chardet")
 _TABLE = "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, stamp BLOB, sha256 BLOB, used REAL) WITHOUT ROWID"
 
 Stamp = tuple[int, int, int, int, int]

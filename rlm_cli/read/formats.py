@@ -50,6 +50,17 @@ BZIP2 = tuple(b"BZh%d" % level + start for level in range(1, 10) for start in (b
 
 FORMATS = (
     Format("pdf", "pdf:pdf", (".pdf",), PDF),
+    Format("docx", "office:docx", (".docx", ".docm", ".dotx", ".dotm"), ZIP),
+    Format("pptx", "office:pptx", (".pptx", ".pptm", ".ppsx", ".potx"), ZIP),
+    Format("sheets", "sheets:sheets", (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), ZIP + OLE, holds=True),
+    Format("odt", "opendocument:odt", (".odt", ".ott"), ZIP),
+    Format("odp", "opendocument:odp", (".odp", ".otp"), ZIP),
+    Format("epub", "epub:epub", (".epub",), ZIP),
+    Format("rtf", "rtf:rtf", (".rtf",), (b"{\\rtf",)),
+    Format("html", "web:html", (".html", ".htm", ".xhtml")),
+    Format("eml", "mail:eml", (".eml",)),
+    Format("mbox", "mail:mbox", (".mbox",), holds=True),
+    Format("ipynb", "notebook:ipynb", (".ipynb",)),
     Format("zip", "archives:zip_members", (".zip", ".jar", ".whl"), ZIP, holds=True),
     Format("tar", "archives:tar_members", (".tar",), streams=True, holds=True),
     Format("gz", "packed:gunzip", (".gz", ".tgz"), (b"\x1f\x8b\x08",), streams=True, wraps=True),
@@ -59,9 +70,7 @@ FORMATS = (
 )
 """The table. A reader is added by its row."""
 
-UNSUPPORTED = frozenset(
-    ".docx .doc .pptx .ppt .xlsx .xls .xlsb .ods .odt .odp .epub .msg .7z .rar .parquet .sqlite .db".split()
-)
+UNSUPPORTED = frozenset(".doc .ppt .msg .7z .rar .parquet .sqlite .db".split())
 """Known by name and skipped with their type, unless the table or an installed package has a reader for them."""
 
 TARS = (".tgz", ".tbz", ".tbz2", ".txz", ".tzst")

@@ -310,7 +310,7 @@ def cancel(server: Server) -> None:
         (Path(folder) / "a.txt").write_text("some text of a document\n" * 50)
         env = {"PATH": os.environ["PATH"], "HOME": folder, "RLM_NO_CONFIG": "1"} | server.env
         for way in ("lean", "litellm"):
-            command = [str(RLM), "ask", "--mode", "rlm", "-j", "64", "-m", MODEL, "Q?", f"{folder}/a.txt"]
+            command = [str(RLM), "ask", "--mode", "rlm", "-j", "64", "-b", "none", "-m", MODEL, "Q?", f"{folder}/a.txt"]
             running = subprocess.Popen(
                 command, env=env | {"RLM_TRANSPORT": way}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
