@@ -30,7 +30,7 @@ from ..views import Wishes, choose_view
 from ..views.figures import plural
 from ..views.lines import manifest_line
 from ..views.safe import cells, clean, one_line, safe_json
-from .configuration import resolve
+from .configuration import cache_folder, resolve
 from .failure import tell, warn
 from .sources import or_stdin, readers_of_stdin, with_list
 from .watched import closing, watched
@@ -80,7 +80,10 @@ def _gathered(sources: list[str], settings: Settings) -> Documents:
 
     async def main() -> Documents:
         return await watched(
-            view, lambda emit: documents.gather(sources, settings, stdin, lambda reading: emit(reading, None))
+            view,
+            lambda emit: documents.gather(
+                sources, settings, stdin, lambda reading: emit(reading, None), cache_folder()
+            ),
         )
 
     with closing(view):
