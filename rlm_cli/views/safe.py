@@ -42,9 +42,13 @@ def one_line(text: str, most: int = 400) -> str:
     return " ".join(clean(text[: 4 * most]).split())[:most]
 
 
+GIST_CHARS = 4_000
+"""The end of a prompt in which its last line is looked for."""
+
+
 def gist(prompt: str, most: int) -> str:
     """What a prompt asks, on one line: its last line, since the question stands after the text."""
-    lines = clean(prompt[-4 * most :]).split("\n")
+    lines = clean(prompt[-GIST_CHARS:]).split("\n")
     return shortened(one_line(next((line for line in reversed(lines) if line.strip()), "")), most)
 
 
