@@ -431,7 +431,7 @@ class TestMail:
             *("From: Привет <a@x>", "To: b@x", "Date: Mon, 1 Jan 2024 00:00:00 +0000", "Subject: Grüße", ""),
             *(
                 "Привет, long line",
-                "<.._.._a.txt>",
+                "<_.._a.txt>",
                 "Привет<part-2.pdf>",
                 "%PDF-<Inner>",
                 "Subject: Inner",

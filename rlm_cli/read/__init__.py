@@ -199,10 +199,10 @@ class _Gathering:
                 self._file(found)
         self._show("", at_once=True)
         excluded = dict(sorted(self.account.excluded.items()))
-        kept_out = sum(excluded.values())
-        if kept_out > 10 * max(self._files, 1):
-            told = f"rules kept out {kept_out:,} entries and left {self._files:,} files; -u reads ignored ones"
-            self._notices.append(told)
+        unasked = sum(number for rule, number in excluded.items() if rule not in walk.ASKED)
+        if unasked > 10 * max(self._files, 1):
+            left = f"{self._files:,} file{'s' * (self._files != 1)}"
+            self._notices.append(f"rules kept out {unasked:,} entries and left {left}; -u reads ignored ones")
         if not self.options.ocr and any(each.reason == NO_TEXT for each in self.skipped) and shutil.which("tesseract"):
             self._notices.append(
                 "pages without a text layer: `ocr = true` in the configuration has tesseract read them"
@@ -236,7 +236,7 @@ class _Gathering:
             yield Found(source, source, named=True, problem="" if there else "unreadable (Permission denied)")
         elif member := _member(source):
             file, only = member
-            yield Found(source, file, named=True, only=only)
+            yield Found(source if only else file, file, named=True, only=only)
         elif glob.has_magic(source) and (matches := sorted(glob.glob(source, recursive=True))):  # noqa: PTH207
             for match in matches:
                 yield from self._expand(match)
@@ -425,26 +425,29 @@ class _Gathering:
     def _document(self, path: str, kind: str, told: Iterator[Frame]) -> None:
         """One document, up to its end. Raises `_Abandoned` when it has none: nothing of it is left then."""
         page, damaged = 0, []
+        before = self._bytes, self._pages
         with self.builder.document(printable(path), kind) as document:
             for frame in told:
                 match frame:
                     case frames.Text(said, data):
+                        self._bytes += len(data)  # until it ends, when its own size is known
                         self._waiting(path)
                         document.write(said, data)
                     case frames.Page(bad):
                         document.page()
                         page += 1
+                        self._pages += 1
                         damaged += [page] * bad
                     case frames.End(encoding, size, digest, replaced):
                         document.encoding, document.replaced = encoding, replaced
                         document.source_bytes, document.sha256 = size, digest
                         self._files += 1
-                        self._bytes += size
-                        self._pages += page
+                        self._bytes = before[0] + size
                         break
                     case frames.Note(_, words):
                         self._notices.append(f"{printable(path)}: {words}")
                     case frames.Skip():
+                        self._bytes, self._pages = before
                         raise _Abandoned(frame)
         if damaged:
             numbers = ", ".join(map(str, damaged[:10])) + (", …" if len(damaged) > 10 else "")
@@ -487,7 +490,7 @@ def _is_there(path: str) -> bool | None:
 def _member(source: str) -> tuple[str, str] | None:
     """`a.zip!/dir/b.pdf` as the file there is and the member in it."""
     file, mark, only = source.partition("!/")
-    return (file, only.rstrip("/")) if mark and only and _is_file(file) else None
+    return (file, only.rstrip("/")) if mark and _is_file(file) else None
 
 
 def _is_file(path: str) -> bool:

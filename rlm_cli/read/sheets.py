@@ -46,6 +46,7 @@ def sheets(file: BinaryIO, options: Options) -> Iterator[Piece]:
 
 def _rows(sheet: CalamineSheet) -> Iterator[str]:
     if sheet.start is None:
+        yield ""  # an empty sheet is read, as an empty file is
         return
     margin = "\t" * sheet.start[1]  # calamine gives the rows above its first cell, not the columns left of it
     empty = 0

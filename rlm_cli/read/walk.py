@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .incoming import Fetched
 
 HIDDEN, GLOB, TYPE, LINK, LEADS_OUT = "hidden", "--glob", "--type", "links to folders", "links out of the folder"
+ASKED = (GLOB, TYPE)
+"""Rules of whoever asks: that they leave little is no news."""
 
 TYPES: dict[str, tuple[str, ...]] = {
     "c": (".c", ".h"),
@@ -39,16 +41,23 @@ TYPES: dict[str, tuple[str, ...]] = {
     "cs": (".cs",),
     "css": (".css", ".scss", ".sass", ".less"),
     "csv": (".csv", ".tsv"),
+    "docx": (".docx", ".docm", ".dotx", ".dotm"),
+    "epub": (".epub",),
     "go": (".go",),
     "html": (".html", ".htm", ".xhtml"),
+    "ipynb": (".ipynb",),
     "java": (".java",),
     "js": (".js", ".mjs", ".cjs", ".jsx"),
     "json": (".json", ".jsonl", ".ndjson"),
     "log": (".log",),
     "mail": (".eml", ".mbox"),
     "md": (".md", ".markdown", ".mdx"),
+    "odp": (".odp", ".otp"),
+    "ods": (".ods",),
+    "odt": (".odt", ".ott"),
     "pdf": (".pdf",),
     "php": (".php",),
+    "pptx": (".pptx", ".pptm", ".ppsx", ".potx"),
     "py": (".py", ".pyi"),
     "rb": (".rb",),
     "rs": (".rs",),
@@ -61,6 +70,8 @@ TYPES: dict[str, tuple[str, ...]] = {
     "toml": (".toml",),
     "ts": (".ts", ".tsx", ".mts", ".cts"),
     "txt": (".txt", ".text"),
+    "xls": (".xls",),
+    "xlsx": (".xlsx", ".xlsm", ".xlsb"),
     "xml": (".xml", ".xsd", ".xsl", ".svg"),
     "yaml": (".yaml", ".yml"),
 }

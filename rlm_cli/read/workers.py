@@ -359,7 +359,7 @@ class _Worker:
             if self._process is None:
                 package = str(Path(__file__).absolute().parents[1])
                 here = str(Path.cwd())
-                self._peak_before = _peak(resource.getrusage(resource.RUSAGE_SELF))
+                self._peak_before = _own_peak()
                 found = [package.rpartition("/")[0], *(p for p in sys.path if p.startswith("/") and p != here)]
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-s", "-c", _START, package, json.dumps(found)],
@@ -418,6 +418,15 @@ class _Worker:
 def _peak(usage: resource.struct_rusage) -> int:
     """The most bytes of memory that were held at once."""
     return usage.ru_maxrss * (1024 if sys.platform == "linux" else 1)
+
+
+def _own_peak() -> int:
+    """That of this process and not of who started it, which the kernel's count for `getrusage` takes in."""
+    try:
+        with open("/proc/self/status", "rb") as status:  # noqa: PTH123
+            return next(int(line.split()[1]) << 10 for line in status if line.startswith(b"VmHWM:"))
+    except (OSError, StopIteration):
+        return _peak(resource.getrusage(resource.RUSAGE_SELF))
 
 
 def _wait(pid: int, most_s: float) -> tuple[int, int, resource.struct_rusage]:
