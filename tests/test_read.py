@@ -516,6 +516,7 @@ def test_progress_says_what_is_read(tree: Tree) -> None:
     gather(["."], Rules(), builder, stdin=None, progress=told.append, stop=threading.Event())
     builder.close()
     assert (told[-1].files, told[-1].pages) == (3, 2)
+    assert told[-1].bytes == sum(Path(name).stat().st_size for name in ("a.txt", "b.txt", "c.pdf"))
 
 
 def test_a_full_disk_is_no_fault_of_the_documents(tree: Tree) -> None:

@@ -62,6 +62,12 @@ def endless(file, options):
     while True:
         yield "word " * 1000
 
+def pages(file, options):
+    for number in range(3):
+        time.sleep(0.8)
+        yield Page()
+        yield str(number)
+
 def secrets(file, options):
     yield repr(options) + " ".join(options.passwords)
 """
@@ -80,6 +86,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         *(f"{name} = loud_readers:{name}" for name in names),
         "pdf = loud_readers:shout",
         "py = loud_readers:shout",
+        "broken = loud_readers:nothing",
     ]
     (described / "entry_points.txt").write_text("[rlm_cli.readers]\n" + "\n".join(points))
     monkeypatch.syspath_prepend(str(place))
@@ -143,12 +150,13 @@ class TestThirdParty:
     def test_what_goes_wrong_costs_one_file(self, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A reader that dies, fails, or wants too much memory; it is told which."""
         monkeypatch.setattr(workers, "MEMORY_BYTES", 200 << 20)
-        for name in ("dies", "fails", "hoards"):
+        for name in ("broken", "dies", "fails", "hoards"):
             Path(f"a.{name}").write_text("x")
         Path("z.shout").write_text("fine")
         texts, manifest = read(".")
         assert texts == {"./z.shout": "FINE\n"}
         assert reasons(manifest) == {
+            "./a.broken": "its reader loud_readers:nothing cannot be loaded (AttributeError)",
             "./a.dies": "the reader died (signal 6)",
             "./a.fails": "damaged: KeyError",
             "./a.hoards": "needs too much memory",
@@ -187,6 +195,22 @@ class TestSupervision:
         }  # fmt: skip
         died = "the reader died (signal 6)"
         assert reasons(manifest) == {"a.zip!/m.zip!/c.dies": died, "a.zip!/n.dies": died}
+
+    def test_a_member_that_brings_down_what_cannot_be_read_again(self, package: Path) -> None:
+        """In a pipe: it is named, and that what follows it is not read."""
+        zipped("a.zip", a_txt="a", n_dies="x", z_txt="z")
+        texts, manifest = read("-", stdin=io.BytesIO(Path("a.zip").read_bytes()))
+        assert texts == {"-!/a.txt": "a\n"}
+        assert reasons(manifest) == {
+            "-!/n.dies": "the reader died (signal 6)", "-": "what follows that member is not read",
+        }  # fmt: skip
+
+    def test_pages_that_are_pictures_have_time_each(self, package: Path) -> None:
+        """A scanned book takes as long as it has pages."""
+        Path("a.pages").write_text("x")
+        with Extractors(most=1, deadline_s=2.0) as extractors:
+            told = extractors.submit(Request("a.pages", "a.pages", options=Options(ocr=True))).frames(lambda: None)
+            assert sum(isinstance(frame, frames.Page) for frame in told) == 3
 
     def test_a_file_that_takes_too_long_costs_itself_only(self, package: Path) -> None:
         """The next one is read, and in an archive the next member."""

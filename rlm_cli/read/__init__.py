@@ -430,7 +430,7 @@ class _Gathering:
             for frame in told:
                 match frame:
                     case frames.Text(said, data):
-                        self._bytes += len(data)  # until it ends, when its own size is known
+                        self._bytes += len(data or said)  # until it ends, when its own size is known
                         self._waiting(path)
                         document.write(said, data)
                     case frames.Page(bad):

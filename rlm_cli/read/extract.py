@@ -216,6 +216,8 @@ class Extraction:
                 writer.tell(frames.Begin(what.path, what.kind))
                 began = True
             writer.piece(piece)
+            if self._options.ocr and isinstance(piece, Page):
+                self._flush()  # each page has a deadline of its own then
         if began and not ended:
             self._end(writer, what)
         elif not inside and what.kind not in formats.HOLDERS:

@@ -3,23 +3,33 @@
 python-calamine (MIT, 2 MB) reads xlsx, xlsb, xls and ods 20 times as fast as openpyxl reads xlsx alone. It gives the
 values that were last calculated, not the formulas.
 
-Confessed: it lays a sheet out as a rectangle, so one cell at the far corner of a sheet needs more memory than a worker
-has, and costs the workbook. Comments on cells are not read.
+It lays a sheet out as a rectangle, and where that is too large the process ends: one cell at the far corner of a sheet
+is enough. So a sheet of xlsx that calls itself large, or does not say, is measured first, and refused alone.
+
+Confessed: one that lies about its size, and such a sheet of xls, xlsb or ods, costs the workbook. Comments on cells are
+not read.
 """
 
 from __future__ import annotations
 
 import datetime
+import re
+import zipfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .markup import locked
-from .pieces import ENCRYPTED, Inside, Options, Piece, Unreadable
+from .markup import DAMAGE, events, locked, part
+from .pieces import ENCRYPTED, Inside, Options, Piece, Unreadable, refused
 
 if TYPE_CHECKING:
     from python_calamine import CalamineSheet
 
 _BATCH_ROWS = 1_000
+MOST_CELLS = 40_000_000
+"""Of a sheet, empty ones too: calamine takes 24 bytes for each."""
+_SIZE = re.compile(rb"""<(?:\w+:)?dimension\s[^>]*ref=["']([A-Z]+)(\d+)(?::([A-Z]+)(\d+))?["']""")
+_FILLED = re.compile(rb"""<(?:\w+:)?c\s(?:[^<>]*?\s)?r=["']([A-Z]{1,3})(\d{1,7})["'](?:[^<>/]|/(?!>))*>""")
+"""The beginning of a cell that holds something, and where it is."""
 
 
 def sheets(file: BinaryIO, options: Options) -> Iterator[Piece]:
@@ -27,11 +37,15 @@ def sheets(file: BinaryIO, options: Options) -> Iterator[Piece]:
     import python_calamine as calamine
 
     try:
+        too_large = _too_large(file)
+        file.seek(0)
         with calamine.CalamineWorkbook.from_filelike(file) as book:
             for meta in book.sheets_metadata:
                 if meta.typ == calamine.SheetTypeEnum.WorkSheet:
                     hidden = "" if meta.visible == calamine.SheetVisibleEnum.Visible else " (hidden)"
-                    yield Inside(f"{meta.name}{hidden}", pieces=_rows(book.get_sheet_by_name(meta.name)))
+                    reason = too_large.get(meta.name)
+                    pieces = refused(reason) if reason else _rows(book.get_sheet_by_name(meta.name))
+                    yield Inside(f"{meta.name}{hidden}", pieces=pieces)
     except calamine.PasswordError as error:
         raise Unreadable(ENCRYPTED) from error
     except calamine.CalamineError as error:
@@ -42,6 +56,58 @@ def sheets(file: BinaryIO, options: Options) -> Iterator[Piece]:
         if type(error).__name__ == "PanicException":  # of Rust: no Exception, and its class has no public name
             raise Unreadable("damaged workbook") from error
         raise
+
+
+def _too_large(file: BinaryIO) -> dict[str, str]:
+    """Sheets of an xlsx that cannot be laid out → why."""
+    found: dict[str, str] = {}
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if "xl/workbook.xml" not in archive.namelist():
+                return {}
+            parts = {
+                said.get("Id", ""): "xl/" + said.get("Target", "").removeprefix("/xl/")
+                for kind, name, said in events(part(archive, "xl/_rels/workbook.xml.rels"))
+                if kind == "<" and name == "Relationship"
+            }
+            for kind, name, said in events(part(archive, "xl/workbook.xml")):
+                if kind == "<" and name == "sheet" and (place := parts.get(said.get("r:id", ""))):
+                    with part(archive, place) as sheet:
+                        rows, columns = _size(sheet)
+                    if rows * columns > MOST_CELLS:
+                        found[said.get("name", "")] = f"too large: {rows:,} rows of {columns:,} cells, filled or not"
+    except (Unreadable, OSError, ValueError, *DAMAGE):
+        pass  # calamine says what is wrong
+    return found
+
+
+def _size(sheet: BinaryIO) -> tuple[int, int]:
+    """Rows and columns of the rectangle around all cells that hold something, or as it says itself where that is
+    harmless."""
+    data = sheet.read(1 << 12)
+    said = _SIZE.search(data)
+    if said is not None:
+        rows, columns = int(said[4] or said[2]), _column(said[3] or said[1])
+        if rows * columns <= MOST_CELLS:
+            return rows, columns
+    first_row, last_row, first_column, last_column = 1 << 30, 0, 1 << 30, 0
+    while data:
+        end = 0
+        for cell in _FILLED.finditer(data):
+            row, column = int(cell[2]), _column(cell[1])
+            first_row, last_row = min(first_row, row), max(last_row, row)
+            first_column, last_column = min(first_column, column), max(last_column, column)
+            end = cell.end()
+        more = sheet.read(1 << 18)
+        data = data[max(end, len(data) - 1_000) :] + more if more else b""
+    return max(0, last_row - first_row + 1), max(0, last_column - first_column + 1)
+
+
+def _column(letters: bytes) -> int:
+    number = 0
+    for letter in letters[:4]:
+        number = 26 * number + letter - 64
+    return number
 
 
 def _rows(sheet: CalamineSheet) -> Iterator[str]:

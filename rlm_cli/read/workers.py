@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from .walk import Found
 
 DEADLINE_S = 300.0
-"""For one file, or one member of an archive; 50,000 pages take two minutes."""
+"""For one file, or one member of an archive, or one page where they are read as pictures; 50,000 pages of text take two
+minutes."""
 HELD = 16 << 20
 """Bytes of frames of one file that wait until they are taken."""
 MOST_DEATHS = 20
@@ -273,7 +274,10 @@ class _Worker:
             last = not inside or self._ended or self._streams or deaths == MOST_DEATHS
             if last:
                 what = f"{problem}; so did {deaths} of its members: the rest is not read" if deaths else problem
-                told: list[Frame] = [frames.Skip("", what), frames.Done()]
+                told: list[Frame] = []
+                if self._streams and inside:  # it cannot be read again
+                    told, what = [frames.Skip(inside[-1].path, problem)], "what follows that member is not read"
+                told += [frames.Skip("", what), frames.Done()]
             else:
                 told = [frames.Skip(inside[-1].path, problem)]
                 request = replace(request, after=inside[-1].place)
@@ -340,6 +344,8 @@ class _Worker:
                     until = time.monotonic() + self._deadline_s
                 elif isinstance(frame, frames.Leave):
                     inside.pop()
+                    until = time.monotonic() + self._deadline_s
+                elif isinstance(frame, frames.Page) and request.options.ocr:
                     until = time.monotonic() + self._deadline_s
                 elif isinstance(frame, frames.Skip) and not frame.path:
                     entry.failed = True
