@@ -274,7 +274,7 @@ class TestSheets:
         data = xlsx(far, f'<row r="2">{inline("A2", "second")}</row>', "")
         pieces = [piece for piece in sheets.sheets(io.BytesIO(data), Options()) if isinstance(piece, Inside)]
         assert [piece.name for piece in pieces] == ["Sheet1", "Sheet2", "Sheet3"]
-        with pytest.raises(Unreadable, match="1,048,576 rows of 16,384"):
+        with pytest.raises(Unreadable, match="1,048,576 × 16,384 cells"):
             next(pieces[0].pieces or iter(()))
         assert ["".join(map(str, piece.pieces or ())) for piece in pieces[1:]] == ["\nsecond\n", ""]
         said = xlsx(f'<row r="2">{inline("B2", "x")}<c r="XFD2" s="1"/></row>').replace(

@@ -33,6 +33,7 @@ from . import addresses, formats, frames, text, walk
 from .addresses import Allowance, shown
 from .cache import Texts
 from .copies import Copies
+from .excludes import Inside
 from .extract import Request
 from .frames import Frame
 from .members import Wanted
@@ -145,6 +146,20 @@ class _Came:
     path: str
     documents: range
     skipped: tuple[Skipped, ...]
+
+
+class _Ignored:
+    """What ignore files keep out of a file: members are judged here, where the ignore files are known."""
+
+    def __init__(self, found: Found) -> None:
+        name = os.path.basename(found.path)  # noqa: PTH119
+        self._inside = Inside(found.excludes, name) if found.excludes is not None else None
+
+    def rule(self, frame: frames.Begin | frames.Skip, inside: str) -> str:
+        """Empty when none does. A sheet is no file, but part of one."""
+        if isinstance(frame, frames.Begin) and frame.kind == "sheet":
+            inside = inside.rpartition("!/")[0]
+        return self._inside.decide(inside) if self._inside is not None and inside else ""
 
 
 class _Gathering:
@@ -277,7 +292,9 @@ class _Gathering:
 
     def _is_copy(self, found: Found) -> bool:
         """Whether another file of the same bytes is read before this one. Rules may leave other members of each."""
-        if found.only or not found.file or (self.rules.globs and formats.suffix_of(found.path) in formats.CONTAINERS):
+        if found.only or not found.file:
+            return False
+        if (self.rules.globs or found.excludes) and formats.suffix_of(found.path) in formats.CONTAINERS:
             return False
         first = self._copies.of(found.file)
         if first is not None:
@@ -398,10 +415,17 @@ class _Gathering:
         """Everything a worker says of a file, into the corpus and the account."""
         outer = found.path.removesuffix("!/" + found.only) if found.only else found.path
         before = (self.builder.documents, len(self.skipped))
+        ignored = _Ignored(found)
         with closing(extracting.frames(lambda: self._waiting(outer))) as told:
             for frame in told:
                 self._check()
                 match frame:
+                    case frames.Begin(inside) | frames.Skip(inside) if rule := ignored.rule(frame, inside):
+                        self.account.excluded[rule] += 1
+                        if isinstance(frame, frames.Begin):
+                            for frame in told:
+                                if isinstance(frame, (frames.End, frames.Skip)):
+                                    break
                     case frames.Begin(inside, kind):
                         try:
                             self._document(outer + inside, kind, told)

@@ -169,7 +169,7 @@ class Extraction:
             raise Unreadable(choice.reason)
         if found is None:
             return self._text(name, head, stream, path)
-        if (found.holds and depth >= DEEPEST) or wrapped >= DEEPEST:
+        if (found.kind in formats.ARCHIVES and depth >= DEEPEST) or wrapped >= DEEPEST:
             raise Unreadable(TOO_DEEP)
         source = whole if whole is not None else cast(BinaryIO, stream)
         try:

@@ -88,6 +88,8 @@ CONTAINERS = frozenset(
 )
 """Suffixes of what is looked into: `-g` and `-t` are asked of their members. A sheet is no file: its workbook is."""
 HOLDERS = frozenset(row.kind for row in FORMATS if row.holds)
+ARCHIVES = HOLDERS - {"sheets"}
+"""What may not be nested endlessly. A workbook is a document."""
 
 TEXT_SUFFIXES = frozenset(
     (

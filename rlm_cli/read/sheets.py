@@ -75,7 +75,7 @@ def _too_large(file: BinaryIO) -> dict[str, str]:
                     with part(archive, place) as sheet:
                         rows, columns = _size(sheet)
                     if rows * columns > MOST_CELLS:
-                        found[said.get("name", "")] = f"too large: {rows:,} rows of {columns:,} cells, filled or not"
+                        found[said.get("name", "")] = f"too large ({rows:,} × {columns:,} cells)"
     except (Unreadable, OSError, ValueError, *DAMAGE):
         pass  # calamine says what is wrong
     return found

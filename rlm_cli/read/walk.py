@@ -102,7 +102,7 @@ class Globs:
     """The patterns of `-g`. Raises `UsageError` for one that is none."""
 
     def __init__(self, globs: tuple[str, ...]) -> None:
-        self._including = not all(glob.startswith("!") for glob in globs)
+        self.including = not all(glob.startswith("!") for glob in globs)
         lines = []
         for glob in globs:
             _check_glob(glob)
@@ -115,7 +115,7 @@ class Globs:
         """True: asked for; False: kept out; None: neither."""
         said = self._patterns.decide(name, path, folder)
         if said is None:
-            return False if self._including and not folder else None
+            return False if self.including and not folder else None
         return said
 
     def opens(self, name: str, path: str) -> bool:
@@ -136,14 +136,15 @@ class Globs:
                 return False
             asked = asked or (said is True and archive)
         said = self._patterns.decide(path.rpartition("/")[2], path, False) if path else True
-        return (asked or not self._including) if said is None else said
+        return (asked or not self.including) if said is None else said
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """A file to read. `path`: as a user would type it; `file`: as the system knows it; `problem`: why it cannot be;
     `named`: it stood on the command line; `regular`: it is known to be a regular file; `root`: the folder it was found
-    in; `only`: the member that is wanted; `away`: it is elsewhere, and this brings it."""
+    in; `only`: the member that is wanted; `away`: it is elsewhere, and this brings it; `excludes`: what ignore files
+    say where it lies, for what is in it."""
 
     path: str
     file: str | None
@@ -153,6 +154,7 @@ class Found:
     root: str = ""
     only: str = ""
     away: Callable[[Cut], Fetched] | None = None
+    excludes: Excludes | None = None
 
 
 @dataclass(slots=True)
@@ -219,6 +221,8 @@ class _Walk:
                 excludes = excludes.inside(os.path.basename(here), here, here, names)  # noqa: PTH119
         prefix = here if here.endswith("/") else here + "/"
         free = excludes.empty and self.rules.wanted is None
+        # What `-g` asks for is read whatever ignore files say.
+        within = None if excludes.empty or (self.rules.wanted and self.rules.wanted.including) else excludes
         show_hidden = self.rules.unrestricted >= 2
         for entry in entries:
             name = entry.name
@@ -235,7 +239,7 @@ class _Walk:
                 self.excluded[TYPE] += 1
             elif entry.is_file(follow_symlinks=False):
                 path = prefix + name
-                yield Found(path, path, "", False, True, self.root)
+                yield Found(path, path, "", False, True, self.root, "", None, within)
             else:
                 yield Found(prefix + name, prefix + name, root=self.root)
 
