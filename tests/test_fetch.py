@@ -282,7 +282,7 @@ def test_a_proxy_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         assert refused("https://public.example/x") == "the proxy refuses it (403)"
         assert all(headers["proxy-authorization"] == "Basic d2hvOnBAc3M=" for _, headers in proxy.requests)
     monkeypatch.setenv("HTTP_PROXY", "socks5://127.0.0.1:1")
-    assert refused("http://public.example/") == "the proxy that is set is no http://HOST:PORT"
+    assert refused("http://public.example/") == "a proxy of the kind socks5:// is set"
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes the certificate")
@@ -296,15 +296,10 @@ def test_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         context.load_cert_chain(certificate, key)
         served.wrap(context)
         here = f"https://localhost:{served.place.partition(':')[2]}/"
-        connect.trusted.cache_clear()
         assert refused(here).startswith("the server's certificate is not trusted (self-signed certificate")
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        connect.trusted.cache_clear()
-        try:
-            assert body(here) == TEXT
-            assert "certificate is not trusted" in refused(here.replace("localhost", "127.0.0.1"))
-        finally:
-            connect.trusted.cache_clear()
+        assert body(here) == TEXT
+        assert "certificate is not trusted" in refused(here.replace("localhost", "127.0.0.1"))
 
 
 @pytest.mark.parametrize(

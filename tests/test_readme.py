@@ -17,6 +17,7 @@ import pytest
 from conftest import BIN, Rlm
 from documents import pdf
 from scripted import SENTINEL_KEY, ScriptedServer
+from served import Page, Served
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 ROOT = Path(__file__).parents[1]
@@ -75,7 +76,9 @@ def test_a_command_works(line: str, rlm: Rlm, desk: Path) -> None:
     reply = (
         "true" if " -e " in line else '[{"party": "Acme", "notice_days": 0}]' if "--schema" in line else "An answer."
     )
-    with ScriptedServer(lambda request: reply) as server:
+    report = Page((desk / "contracts" / "acme.pdf").read_bytes(), {"Content-Type": "application/pdf"})
+    with ScriptedServer(lambda request: reply) as server, Served({"/report.pdf": report}) as elsewhere:
+        line = line.replace("https://example.org/", elsewhere.url("/"))
         env = {name: value for name, value in server.env.items() if name.startswith(("OPENAI", "NO_PROXY"))}
         if "show" in line or " -c " in line:
             assert run(rlm, 'rlm ask -m openai/x "What?" mails', desk, **env).returncode == 0

@@ -168,10 +168,13 @@ class TestThirdParty:
         }
 
     def test_an_abort_for_want_of_memory_is_told(self, package: Path) -> None:
-        """As PDFium has it. From a process that is small itself: a peak is handed on to those it starts."""
+        """As PDFium has it. From a process that is small itself, a fork: a peak is handed on to those it starts."""
         Path("a.aborts_full").write_text("x")
         environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(package), str(Path(__file__).parent)])}
-        program = "from test_workers import *\nworkers.MEMORY_BYTES = 400 << 20\nprint(reasons(read('.')[1]))"
+        program = (
+            "from test_workers import *\nworkers.MEMORY_BYTES = 400 << 20\n"
+            "if os.fork(): os.wait()\nelse: print(reasons(read('.')[1]))"
+        )
         ran = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, timeout=60)
         assert ran.stdout == "{'./a.aborts_full': 'needs too much memory'}\n", ran.stderr
 

@@ -17,17 +17,15 @@ from __future__ import annotations
 import base64
 import http.client
 import ipaddress
-import os
 import socket
 import ssl
 import threading
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
+from ..errors import ConfigError
+from ..trust import proxy_for, trusted
 from .addresses import Address
 from .pieces import Unreadable
 
@@ -83,15 +81,15 @@ class Line:
 
 def connect(address: Address, cut: Cut, *, from_public: bool) -> Line:
     """Raises `OSError`, and `Unreadable` for an address that nobody may redirect us to (`from_public`)."""
-    proxy = proxy_for(address)
+    proxy, context = _surroundings(address)
     if proxy is None:
         one, public = _dial(address.host, address.port, cut, only_public=from_public)
     else:
         public = _checked_for_proxy(address, from_public)
         one = _through(proxy, address, cut)
     try:
-        if address.scheme == "https":
-            one = trusted().wrap_socket(one, server_hostname=address.host, do_handshake_on_connect=False)
+        if context is not None:
+            one = context.wrap_socket(one, server_hostname=address.host, do_handshake_on_connect=False)
             cut.hold(one)
             one.do_handshake()
         one.settimeout(IDLE_S)
@@ -101,6 +99,14 @@ def connect(address: Address, cut: Cut, *, from_public: bool) -> Line:
     connection = http.client.HTTPConnection(address.host, address.port)
     connection.sock = one
     return Line(connection, public, proxied=proxy is not None and address.scheme == "http")
+
+
+def _surroundings(address: Address) -> tuple[str | None, ssl.SSLContext | None]:
+    """The proxy on the way, and for https whom to trust. Raises `Unreadable`."""
+    try:
+        return proxy_for(address.url), trusted() if address.scheme == "https" else None
+    except ConfigError as error:
+        raise Unreadable(error.message) from None
 
 
 def is_public(address: str) -> bool:
@@ -178,15 +184,6 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-def proxy_for(address: Address) -> str | None:
-    """The proxy that the environment names for it: `HTTPS_PROXY` or `HTTP_PROXY`, else `ALL_PROXY`, less `NO_PROXY`."""
-    proxies = getproxies()
-    proxy = proxies.get(address.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(address.place):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
-
-
 def _through(proxy: str, address: Address, cut: Cut) -> socket.socket:
     """A socket to the proxy; for https one on which the server itself is at the other end."""
     try:
@@ -224,18 +221,3 @@ def proxy_headers(proxy: str) -> dict[str, str]:
 
 def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
-
-
-@cache
-def trusted() -> ssl.SSLContext:
-    """Trusts the system's store, or what `SSL_CERT_FILE`, `SSL_CERT_DIR` or `REQUESTS_CA_BUNDLE` name instead."""
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE")
-    if bundle and not os.environ.get("SSL_CERT_FILE"):
-        folder = Path(bundle).is_dir()
-        return ssl.create_default_context(cafile=None if folder else bundle, capath=bundle if folder else None)
-    context = ssl.create_default_context()
-    if not context.cert_store_stats()["x509_ca"] and not os.environ.get("SSL_CERT_DIR"):
-        import certifi
-
-        context.load_verify_locations(certifi.where())  # OpenSSL does not know where this system has them
-    return context

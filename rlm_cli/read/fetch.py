@@ -23,8 +23,9 @@ from http import HTTPStatus
 from typing import IO
 
 from .. import __version__
+from ..trust import proxy_for
 from .addresses import Address, Allowance, parse
-from .connect import Cut, Line, basic, connect, proxy_for, proxy_headers
+from .connect import Cut, Line, basic, connect, proxy_headers
 from .incoming import CHUNK, Fetched, new_file
 from .pieces import Unreadable
 
@@ -107,7 +108,7 @@ def _ask(line: Line, address: Address) -> http.client.HTTPResponse:
     target = address.target
     if line.proxied:
         target = address.url
-        headers |= proxy_headers(proxy_for(address) or "")
+        headers |= proxy_headers(proxy_for(address.url) or "")
     line.http.putrequest("GET", target, skip_host=True, skip_accept_encoding=True)
     for name, value in headers.items():
         line.http.putheader(name, value)
