@@ -24,13 +24,14 @@ from typing import TYPE_CHECKING
 from ..errors import UsageError
 from .excludes import Excludes, above
 from .formats import CONTAINERS
+from .members import GLOB, HIDDEN, TYPE
 from .patterns import Patterns, Unmatchable, by_bytes, expression
 
 if TYPE_CHECKING:
     from .connect import Cut
     from .incoming import Fetched
 
-HIDDEN, GLOB, TYPE, LINK, LEADS_OUT = "hidden", "--glob", "--type", "links to folders", "links out of the folder"
+LINK, LEADS_OUT = "links to folders", "links out of the folder"
 ASKED = (GLOB, TYPE)
 """Rules of whoever asks: that they leave little is no news."""
 
