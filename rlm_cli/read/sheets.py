@@ -30,6 +30,12 @@ MOST_CELLS = 40_000_000
 _SIZE = re.compile(rb"""<(?:\w+:)?dimension\s[^>]*ref=["']([A-Z]+)(\d+)(?::([A-Z]+)(\d+))?["']""")
 _FILLED = re.compile(rb"""<(?:\w+:)?c\s(?:[^<>]*?\s)?r=["']([A-Z]{1,3})(\d{1,7})["'](?:[^<>/]|/(?!>))*>""")
 """The beginning of a cell that holds something, and where it is."""
+_ROW = re.compile(rb"""<row\s(?:[^<>]*?\s)?r=["'](\d{1,7})["']""")
+_COLUMNS = tuple(
+    (most, re.compile(rb"""\sr=["']%s\d""" % letters))
+    for most, letters in ((26, rb"[A-Z]"), (52, rb"A[A-Z]"), (702, rb"[B-Z][A-Z]"), (16_384, rb"[A-Z]{3}"))
+)
+"""How many columns there are at most where such a cell is the last."""
 
 
 def sheets(file: BinaryIO, options: Options) -> Iterator[Piece]:
@@ -72,8 +78,7 @@ def _too_large(file: BinaryIO) -> dict[str, str]:
             }
             for kind, name, said in events(part(archive, "xl/workbook.xml")):
                 if kind == "<" and name == "sheet" and (place := parts.get(said.get("r:id", ""))):
-                    with part(archive, place) as sheet:
-                        rows, columns = _size(sheet)
+                    rows, columns = _size(archive, place)
                     if rows * columns > MOST_CELLS:
                         found[said.get("name", "")] = f"too large ({rows:,} × {columns:,} cells)"
     except (Unreadable, OSError, ValueError, *DAMAGE):
@@ -81,26 +86,37 @@ def _too_large(file: BinaryIO) -> dict[str, str]:
     return found
 
 
-def _size(sheet: BinaryIO) -> tuple[int, int]:
-    """Rows and columns of the rectangle around all cells that hold something, or as it says itself where that is
-    harmless."""
-    data = sheet.read(1 << 12)
-    said = _SIZE.search(data)
+def _size(archive: zipfile.ZipFile, place: str) -> tuple[int, int]:
+    """Rows and columns of a sheet: as it says itself, or about, where that is harmless; else of the rectangle around
+    all cells that hold something, which takes longer than to read it."""
+    with part(archive, place) as sheet:
+        said = _SIZE.search(sheet.read(1 << 12))
     if said is not None:
         rows, columns = int(said[4] or said[2]), _column(said[3] or said[1])
         if rows * columns <= MOST_CELLS:
             return rows, columns
-    first_row, last_row, first_column, last_column = 1 << 30, 0, 1 << 30, 0
-    while data:
-        end = 0
-        for cell in _FILLED.finditer(data):
+    rows, columns = 0, 1
+    for chunk in _chunks(archive, place):
+        for last in _ROW.finditer(chunk, max(0, chunk.rfind(b"<row"))):
+            rows = max(rows, int(last[1]))
+        columns = max([columns, *(most for most, cell in _COLUMNS if most > columns and cell.search(chunk))])
+    if rows and rows * columns <= MOST_CELLS:
+        return rows, columns
+    top, left, bottom, right = 1 << 30, 1 << 30, 0, 0
+    for chunk in _chunks(archive, place):
+        for cell in _FILLED.finditer(chunk):
             row, column = int(cell[2]), _column(cell[1])
-            first_row, last_row = min(first_row, row), max(last_row, row)
-            first_column, last_column = min(first_column, column), max(last_column, column)
-            end = cell.end()
-        more = sheet.read(1 << 18)
-        data = data[max(end, len(data) - 1_000) :] + more if more else b""
-    return max(0, last_row - first_row + 1), max(0, last_column - first_column + 1)
+            top, left, bottom, right = min(top, row), min(left, column), max(bottom, row), max(right, column)
+    return max(0, bottom - top + 1), max(0, right - left + 1)
+
+
+def _chunks(archive: zipfile.ZipFile, place: str) -> Iterator[bytes]:
+    """Of a sheet, each with the end of the one before: no mark is cut."""
+    before = b""
+    with part(archive, place) as sheet:
+        while data := sheet.read(1 << 18):
+            yield before + data
+            before = data[-1_000:]
 
 
 def _column(letters: bytes) -> int:
