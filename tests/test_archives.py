@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from documents import pdf
 
-from rlm_cli.read import frames, packed, streams
+from rlm_cli.read import formats, frames, packed, streams
 from rlm_cli.read.extract import Extraction, Request
 from rlm_cli.read.members import Wanted
 from rlm_cli.read.pieces import Options
@@ -194,6 +194,34 @@ class TestMembers:
         assert list(look("a.zip", data).texts) == ["!/grü.txtt"]
         assert list(look("a.tar", tarred({"gr__e.txt": b"x"}, "w").replace(b"gr__e.txt", b"gr\xffe.txt\0")).texts) == []
 
+    @pytest.mark.parametrize(
+        ("name", "data", "kind"),
+        [
+            ("-", b"<!-- a page -->\n<!DOCTYPE html><p>words", "html"),
+            ("a.tmpl", b"<html>{{ words }}", "text"),
+            ("17.M1.host:2,S", b"Received: from x\n by y\nFrom: a@b\nSubject: s\n\nwords\n", "eml"),
+            ("a.txt", b"Received: from x\nFrom: a@b\n\nwords\n", "text"),
+            ("notes", b"From: me\nTo: you\n\nwords\n", "text"),
+            ("Inbox", b"From a@b Thu Jan  1 00:00:00 2026\nFrom: a@b\n\nwords\n", "eml"),
+            ("-", b"From 12ab Mon Sep 17 00:00:00 2001\nFrom: a@b\nMessage-ID: <x>\n\nwords\n", "text"),
+            ("-", b"From here on it is text\n", "text"),
+        ],
+    )
+    def test_text_that_begins_like_something(self, look: Look, name: str, data: bytes, kind: str) -> None:
+        """A page and a mail are known where the name says nothing, and only there."""
+        assert list(look(name, data).kinds.values()) == [kind]
+
+    def test_old_office_files_by_what_is_inside(self, look: Look) -> None:
+        """Locked, or of a kind that is not read: each by its own name, without a suffix too."""
+        head = formats.OLE[0].ljust(30, b"\0") + b"\x09\0" + bytes(16) + bytes(4)
+        for names, reason in (
+            (["EncryptedPackage"], "encrypted"),
+            (["WordDocument", "Workbook"], "unsupported type (old office file)"),
+            (["Workbook"], "damaged workbook"),
+        ):
+            data = head.ljust(512, b"\0") + "\0".join(names).encode("utf-16-le")
+            assert look("nothing", data).skipped[""].startswith(reason)
+
     def test_what_is_no_file(self, look: Look) -> None:
         """Folders are nothing, links are counted, devices are named, binary files too."""
         out = io.BytesIO()
@@ -238,6 +266,7 @@ class TestWanted:
             ({"globs": ("a.zip!/[a-b].*",)}, "a.txt b.md"),
             ({"globs": ("*.zip",)}, "a.txt b.md sub/d.txt e.log.gz in.zip!/f.txt in.zip!/g.md"),
             ({"suffixes": frozenset([".md", ".log"])}, "b.md e.log.gz in.zip!/g.md"),
+            ({"suffixes": frozenset([".pdf"]), "globs": ("!*.pdf",)}, ""),
             ({"only": "sub"}, "sub/d.txt"),
             ({"only": ".git/c.txt"}, ".git/c.txt"),
             ({"only": "in.zip!/g.md", "globs": ("*.txt",)}, "in.zip!/g.md"),

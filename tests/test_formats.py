@@ -268,6 +268,20 @@ class TestSheets:
             == "<Sheet1>\n\n\n\tItem\t2021-01-01\n\n\ttwo ⏎ lines\t12\t1.5\tTRUE\n<Sheet2 (hidden)>\nx\n"
         )
 
+    def test_a_sheet_that_cannot_be_laid_out(self) -> None:
+        """One cell in the far corner costs that sheet; what only says it is large is read, and an empty one is empty."""
+        far = f'<row r="1">{inline("A1", "near")}</row><row r="1048576">{inline("XFD1048576", "far")}</row>'
+        data = xlsx(far, f'<row r="2">{inline("A2", "second")}</row>', "")
+        pieces = [piece for piece in sheets.sheets(io.BytesIO(data), Options()) if isinstance(piece, Inside)]
+        assert [piece.name for piece in pieces] == ["Sheet1", "Sheet2", "Sheet3"]
+        with pytest.raises(Unreadable, match="1,048,576 × 16,384 cells"):
+            next(pieces[0].pieces or iter(()))
+        assert ["".join(map(str, piece.pieces or ())) for piece in pieces[1:]] == ["\nsecond\n", ""]
+        said = xlsx(f'<row r="2">{inline("B2", "x")}<c r="XFD2" s="1"/></row>').replace(
+            b"<sheetData>", b'<dimension ref="A1:XFD1048576"/><sheetData>'
+        )
+        assert read(sheets.sheets, said) == "<Sheet1>\n\n\tx\n"
+
     def test_what_is_no_workbook(self) -> None:
         """Damage is said in words."""
         for data in (b"", b"PK\x03\x04", zipped(a="b"), xlsx("<row")):
@@ -431,7 +445,7 @@ class TestMail:
             *("From: Привет <a@x>", "To: b@x", "Date: Mon, 1 Jan 2024 00:00:00 +0000", "Subject: Grüße", ""),
             *(
                 "Привет, long line",
-                "<.._.._a.txt>",
+                "<_.._a.txt>",
                 "Привет<part-2.pdf>",
                 "%PDF-<Inner>",
                 "Subject: Inner",

@@ -16,11 +16,13 @@ import pytest
 from documents import pdf
 
 from rlm_cli.builder import CorpusBuilder
+from rlm_cli.cli import doctor
 from rlm_cli.errors import SourceError
 from rlm_cli.read import Manifest, Rules, formats, frames, gather, workers
 from rlm_cli.read.extract import Request
 from rlm_cli.read.pieces import Options
 from rlm_cli.read.workers import Extractors
+from rlm_cli.settings import Settings
 
 READERS = """
 import os, time
@@ -62,6 +64,12 @@ def endless(file, options):
     while True:
         yield "word " * 1000
 
+def pages(file, options):
+    for number in range(3):
+        time.sleep(0.8)
+        yield Page()
+        yield str(number)
+
 def secrets(file, options):
     yield repr(options) + " ".join(options.passwords)
 """
@@ -80,6 +88,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         *(f"{name} = loud_readers:{name}" for name in names),
         "pdf = loud_readers:shout",
         "py = loud_readers:shout",
+        "broken = loud_readers:nothing",
     ]
     (described / "entry_points.txt").write_text("[rlm_cli.readers]\n" + "\n".join(points))
     monkeypatch.syspath_prepend(str(place))
@@ -139,16 +148,20 @@ class TestThirdParty:
         Path("a.pdf").write_bytes(pdf(["words"]))
         Path("b.py").write_text("words")
         assert read(".")[0] == {"./a.pdf": "words\n", "./b.py": "words\n"}
+        told = {finding.text: finding.level for finding in doctor._readers(Settings())}
+        assert told["loud-readers loud_readers:shout (.pdf) · not used: rlm reads it itself"] == "note"
+        assert told["loud-readers loud_readers:fails (.fails)"] == "ok"
 
     def test_what_goes_wrong_costs_one_file(self, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A reader that dies, fails, or wants too much memory; it is told which."""
         monkeypatch.setattr(workers, "MEMORY_BYTES", 200 << 20)
-        for name in ("dies", "fails", "hoards"):
+        for name in ("broken", "dies", "fails", "hoards"):
             Path(f"a.{name}").write_text("x")
         Path("z.shout").write_text("fine")
         texts, manifest = read(".")
         assert texts == {"./z.shout": "FINE\n"}
         assert reasons(manifest) == {
+            "./a.broken": "its reader loud_readers:nothing cannot be loaded (AttributeError)",
             "./a.dies": "the reader died (signal 6)",
             "./a.fails": "damaged: KeyError",
             "./a.hoards": "needs too much memory",
@@ -190,6 +203,22 @@ class TestSupervision:
         }  # fmt: skip
         died = "the reader died (signal 6)"
         assert reasons(manifest) == {"a.zip!/m.zip!/c.dies": died, "a.zip!/n.dies": died}
+
+    def test_a_member_that_brings_down_what_cannot_be_read_again(self, package: Path) -> None:
+        """In a pipe: it is named, and that what follows it is not read."""
+        zipped("a.zip", a_txt="a", n_dies="x", z_txt="z")
+        texts, manifest = read("-", stdin=io.BytesIO(Path("a.zip").read_bytes()))
+        assert texts == {"-!/a.txt": "a\n"}
+        assert reasons(manifest) == {
+            "-!/n.dies": "the reader died (signal 6)", "-": "what follows that member is not read",
+        }  # fmt: skip
+
+    def test_pages_that_are_pictures_have_time_each(self, package: Path) -> None:
+        """A scanned book takes as long as it has pages."""
+        Path("a.pages").write_text("x")
+        with Extractors(most=1, deadline_s=2.0) as extractors:
+            told = extractors.submit(Request("a.pages", "a.pages", options=Options(ocr=True))).frames(lambda: None)
+            assert sum(isinstance(frame, frames.Page) for frame in told) == 3
 
     def test_a_file_that_takes_too_long_costs_itself_only(self, package: Path) -> None:
         """The next one is read, and in an archive the next member."""
@@ -255,6 +284,39 @@ class TestCopies:
 
 
 class TestSources:
+    def test_a_glob_for_members_is_a_source(self, package: Path) -> None:
+        """As in a shell: a star ends at a slash; what it matches is read with all that is below."""
+        zipped("in.zip", x_txt="x")
+        with zipfile.ZipFile("a.zip", "w") as archive:
+            archive.write("in.zip", "dir/in.zip")
+            for name in ("dir/a.txt", "dir/b.md", "c.txt", "[d].txt"):
+                archive.writestr(name, name)
+        for glob, found in (
+            ("*.txt", "c.txt [d].txt"), ("**/*.txt", "dir/a.txt c.txt [d].txt"), ("[d].txt", "[d].txt"),
+            ("dir/*.zip!/x.*", "dir/in.zip!/x.txt"), ("d?r", "dir/in.zip!/x.txt dir/a.txt dir/b.md"),
+        ):  # fmt: skip
+            assert list(read(f"a.zip!/{glob}")[0]) == [f"a.zip!/{name}" for name in found.split()]
+        assert list(read("a.zip!/")[0])[:1] == ["a.zip!/dir/in.zip!/x.txt"]
+        with pytest.raises(SourceError, match="no file or folder"):
+            read("a.zip!/*.pdf")
+
+    def test_ignore_files_hold_for_members(self, package: Path) -> None:
+        """As if they lay in a folder called like the archive; not for one that was named, nor for what `-g` asks for."""
+        zipped("in.zip", x_txt="x", y_log="y")
+        Path("sub").mkdir()
+        with zipfile.ZipFile("sub/a.zip", "w") as archive:
+            archive.write("in.zip", "in.zip")
+            archive.write("in.zip", "old/in.zip")
+            for name in ("a.log", "dir/a.txt", "dir/b.txt", "build/c.txt"):
+                archive.writestr(name, name)
+        Path("in.zip").rename("sub/out.zip")
+        Path(".gitignore").write_text("*.log\nbuild/\n/sub/a.zip!/dir/b.txt\nin.zip\n!/sub/a.zip!/old/in.zip\n")
+        texts, manifest = read(".")
+        assert list(texts) == ["./sub/a.zip!/old/in.zip!/x.txt", "./sub/a.zip!/dir/a.txt", "./sub/out.zip!/x.txt"]
+        assert (manifest.excluded, manifest.skipped) == ({".gitignore": 7, "hidden": 1}, ())
+        assert len(read("sub/a.zip")[0]) == len(read(".", rules=Rules(unrestricted=1))[0]) - 2 == 8
+        assert list(read(".", rules=Rules(globs=("*.log",)))[0])[-1] == "./sub/out.zip!/y.log"
+
     def test_a_member_is_a_source(self, package: Path) -> None:
         """`a.zip!/dir` as any other path; one that is not there is an error."""
         with zipfile.ZipFile("a.zip", "w") as archive:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import RlmError
+from ..read import formats
 from ..settings import Settings, working_folder
 from ..views import is_live, use_color
 from ..views.safe import one_line
@@ -172,6 +173,12 @@ def _readers(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 "fix", "readers", f"{package} is not installed ({reads}) · try: pip install --force-reinstall rlm-cli"
             )
+    others = formats.third_party()
+    for suffix, reader, package in formats.offered():
+        used = suffix in others and others[suffix].reader == reader
+        instead = f"{others[suffix].reader} does" if suffix in others else "rlm reads it itself"
+        why = "" if used else f" · not used: {instead}"
+        yield Finding("ok" if used else "note", "readers", f"{package} {reader} ({suffix}){why}")
 
 
 def _state(settings: Settings) -> Iterator[Finding]:

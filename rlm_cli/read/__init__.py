@@ -12,34 +12,30 @@ from __future__ import annotations
 import functools
 import glob
 import os
-import shutil
 import stat
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .. import builder
 from ..builder import CorpusBuilder
 from ..errors import SourceError, UsageError
 from ..events import Reading
-from . import addresses, formats, frames, text, walk
+from . import addresses, formats, text, walk
 from .addresses import Allowance, shown
 from .cache import Texts
 from .copies import Copies
 from .extract import Request
-from .frames import Frame
 from .members import Wanted
-from .pieces import NO_TEXT, Options, Unreadable
+from .pieces import Options, Unreadable
 from .pipes import Bounds, Pipe, Stopped
+from .taken import Manifest, Skipped, Taken, printable
 from .walk import Found, Rules
-from .workers import Coming, Extracting, Extractors
+from .workers import Coming, Extractors
 
 if TYPE_CHECKING:
     from .elsewhere import Elsewhere
@@ -60,29 +56,9 @@ __all__ = [
 ]
 
 STDIN = "-"
-PROGRESS_S = 0.1
 READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 MOST_WAITING = 256
 """Files that are known before it is their turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A path that was wanted and could not be read."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What did not become a document. `excluded`: rule → how many entries it kept out (a folder counts once)."""
-
-    skipped: tuple[Skipped, ...] = ()
-    excluded: dict[str, int] = field(default_factory=dict)
-    notices: tuple[str, ...] = ()
-    cut: tuple[str, ...] = ()
-    """Pipes that were read in part, because they had no end within bounds."""
 
 
 def gather(
@@ -116,8 +92,8 @@ def gather(
 
             return open_until_then.enter_context(Elsewhere(allowance, texts))
 
-        gathering = _Gathering(rules, builder, stdin, progress, stop, extractors, elsewhere, options, bounds)
-        return gathering.read(sources)
+        taken = Taken(builder, progress, stop)
+        return _Gathering(rules, taken, stdin, stop, extractors, elsewhere, options, bounds).read(sources)
 
 
 def read_list(path: str, stdin: BinaryIO) -> list[str]:
@@ -130,30 +106,12 @@ def read_list(path: str, stdin: BinaryIO) -> list[str]:
     return [os.fsdecode(part) for part in parts if part]
 
 
-class _Abandoned(Exception):
-    """A document that was begun and cannot be read to its end."""
-
-    def __init__(self, skip: frames.Skip) -> None:
-        super().__init__(skip.reason)
-        self.skip = skip
-
-
-@dataclass(frozen=True, slots=True)
-class _Came:
-    """What came of a file: its documents by their indexes, and what was skipped."""
-
-    path: str
-    documents: range
-    skipped: tuple[Skipped, ...]
-
-
 class _Gathering:
     def __init__(
         self,
         rules: Rules,
-        builder: CorpusBuilder,
+        taken: Taken,
         stdin: BinaryIO | None,
-        progress: Callable[[Reading], None],
         stop: threading.Event,
         extractors: Extractors,
         elsewhere: Callable[[], Elsewhere],
@@ -164,50 +122,32 @@ class _Gathering:
         self.options = options
         self.bounds = bounds
         self.rules = rules
-        self.builder = builder
+        self.taken = taken
         self.stdin = stdin
         self.stop = stop
         self.extractors = extractors
-        self.account = walk.Account()
-        self.skipped: list[Skipped] = []
-        self.cut: list[str] = []
-        self._notices: list[str] = []
-        self._progress = progress
-        self._last = 0.0
-        self._files = self._bytes = self._pages = 0
         self._copies = Copies()
         self._same: dict[str | None, str] = {}
-        self._came: dict[str | None, _Came] = {}
 
     def read(self, sources: Sequence[str]) -> Manifest:
         seen: set[str] = set()
-        self._show("", at_once=True)
+        self.taken.show("", at_once=True)
         for coming in self._ahead(self._found(sources, seen)):
             found = coming.found
-            self._check()
+            self.taken.check()
             if found.problem:
-                self._skip(found.path, found.problem)
+                self.taken.skip(found.path, found.problem)
             elif found.path == STDIN and found.file is None:
                 self._stdin()
             elif coming.fetching is not None:
                 self._arrived(coming, coming.fetching)
             elif coming.extracting is not None:
-                self._extracted(found, coming.extracting)
+                self.taken.file(found, coming.extracting)
             elif found.file in self._same:
-                self._again(found, self._came[self._same[found.file]])
+                self.taken.again(found, self._same[found.file])
             else:
                 self._file(found)
-        self._show("", at_once=True)
-        excluded = dict(sorted(self.account.excluded.items()))
-        kept_out = sum(excluded.values())
-        if kept_out > 10 * max(self._files, 1):
-            told = f"rules kept out {kept_out:,} entries and left {self._files:,} files; -u reads ignored ones"
-            self._notices.append(told)
-        if not self.options.ocr and any(each.reason == NO_TEXT for each in self.skipped) and shutil.which("tesseract"):
-            self._notices.append(
-                "pages without a text layer: `ocr = true` in the configuration has tesseract read them"
-            )
-        return Manifest(tuple(self.skipped), excluded, tuple(self._notices), tuple(map(printable, self.cut)))
+        return self.taken.manifest(self.options)
 
     def _found(self, sources: Sequence[str], seen: set[str]) -> Iterator[Found]:
         """Every file of every source, each once."""
@@ -229,14 +169,14 @@ class _Gathering:
         elif addresses.is_url(source):
             from .elsewhere import expand
 
-            yield from expand(source, self.rules, self.account, self.elsewhere().incoming, self._result)
+            yield from expand(source, self.rules, self.taken.account, self.elsewhere().incoming, self._result)
         elif os.path.isdir(source):  # noqa: PTH112  # names that are not UTF-8 stay as they are
-            yield from walk.folder(source, self.rules, self.account)
+            yield from walk.folder(source, self.rules, self.taken.account)
         elif (there := _is_there(source)) is not False:
             yield Found(source, source, named=True, problem="" if there else "unreadable (Permission denied)")
         elif member := _member(source):
             file, only = member
-            yield Found(source, file, named=True, only=only)
+            yield Found(source if only else file, file, named=True, only=only)
         elif glob.has_magic(source) and (matches := sorted(glob.glob(source, recursive=True))):  # noqa: PTH207
             for match in matches:
                 yield from self._expand(match)
@@ -277,22 +217,14 @@ class _Gathering:
 
     def _is_copy(self, found: Found) -> bool:
         """Whether another file of the same bytes is read before this one. Rules may leave other members of each."""
-        if found.only or not found.file or (self.rules.globs and formats.suffix_of(found.path) in formats.CONTAINERS):
+        if found.only or not found.file:
+            return False
+        if (self.rules.globs or found.excludes) and formats.suffix_of(found.path) in formats.CONTAINERS:
             return False
         first = self._copies.of(found.file)
         if first is not None:
             self._same[found.file] = first
         return first is not None
-
-    def _again(self, found: Found, came: _Came) -> None:
-        """What came of a file of the same bytes, under this one's path."""
-        for index in came.documents:
-            self._check()
-            self.builder.repeat(index, printable(found.path) + self.builder.path(index)[len(came.path) :])
-            self._files += 1
-        for skipped in came.skipped:
-            self._skip(found.path + skipped.path[len(came.path) :], skipped.reason)
-        self._show(found.path)
 
     def _file(self, found: Found) -> None:
         """A file that is read here: text, or found out to be something else by its bytes."""
@@ -303,56 +235,50 @@ class _Gathering:
                 with open(os.open(found.file, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:  # noqa: PTH123
                     return self._pipe(found, pipe)
             if not stat.S_ISREG(mode):
-                return self._skip(found.path, _sort_of(mode))
+                return self.taken.skip(found.path, _sort_of(mode))
             # One that was put there in the meantime and would make us wait does not.
             with open(os.open(found.file, READ), "rb", buffering=0) as file:  # noqa: PTH123
                 self._stream(found, file.read)
         except OSError as error:
-            self._skip(found.path, f"unreadable ({error.strerror})")
+            self.taken.skip(found.path, f"unreadable ({error.strerror})")
 
     def _stdin(self) -> None:
         if self.stdin is None:
-            return self._skip(STDIN, "there is no stdin")
+            return self.taken.skip(STDIN, "there is no stdin")
         try:
             self._pipe(Found(STDIN, None, named=True), self.stdin)
         except OSError as error:
-            self._skip(STDIN, f"unreadable ({error.strerror})")
+            self.taken.skip(STDIN, f"unreadable ({error.strerror})")
 
     def _pipe(self, found: Found, stream: BinaryIO | FileIO) -> None:
         """What may never end: cut where the bounds say, and that is told."""
         path, this = found.path, threading.current_thread()
         pipe = Pipe(
-            stream, self.bounds, self.stop, lambda: self._show(path) if threading.current_thread() is this else None
+            stream,
+            self.bounds,
+            self.stop,
+            lambda: self.taken.show(path) if threading.current_thread() is this else None,
         )
         self._stream(found, pipe.read)
         if pipe.cut:
-            self.cut.append(path)
+            self.taken.cut.append(path)
             what = "stdin" if path == STDIN else printable(path)
-            self._notices.append(f"{what} was cut {pipe.cut}: what came until then is read")
+            self.taken.notices.append(f"{what} was cut {pipe.cut}: what came until then is read")
 
     def _stream(self, found: Found, read: Callable[[int], bytes]) -> None:
         """Text goes straight into the corpus; what is something else by its first bytes goes to a worker."""
         path, head = found.path, text.read_head(read)
         choice = formats.choose(path, head, encoding=self.options.encoding)
         if choice.reason:
-            return self._skip(path, choice.reason)
+            return self.taken.skip(path, choice.reason)
         if choice.format is not None:
             return self._not_text(found, head, read)
-        self._text(path, head, read)
-
-    def _text(self, path: str, head: bytes, read: Callable[[int], bytes], encoding: str | None = None) -> None:
-        with self.builder.document(printable(path), "text") as document:
-            for size in text.decode(head, read, document, self.options.encoding or encoding):
-                self._bytes += size
-                self._show(path)
-                self._check()
-        self._files += 1
-        self._show(path)
+        self.taken.text(path, head, read, self.options.encoding)
 
     # ── what is fetched ──
 
     def _result(self, future: Future[Any], path: str) -> Any:
-        return self.elsewhere().incoming.take(future, lambda: self._waiting(path))
+        return self.elsewhere().incoming.take(future, lambda: self.taken.waiting(path))
 
     def _arrived(self, coming: Coming, fetching: Future[Fetched]) -> None:
         """A file from elsewhere, when it is there."""
@@ -360,15 +286,16 @@ class _Gathering:
         try:
             fetched: Fetched = self._result(fetching, found.path)
         except Unreadable as error:
-            return self._skip(found.path, str(error))
+            return self.taken.skip(found.path, str(error))
         with fetched.file as file:
             reason = self.elsewhere().look(coming, fetched, self._request)
             if reason:
-                self._skip(found.path, reason)
+                self.taken.skip(found.path, reason)
             elif coming.extracting is not None:
-                self._extracted(found, coming.extracting)
+                self.taken.file(found, coming.extracting)
             else:
-                self._text(found.path, text.read_head(file.read), file.read, fetched.encoding)
+                encoding = self.options.encoding or fetched.encoding
+                self.taken.text(found.path, text.read_head(file.read), file.read, encoding)
 
     # ── what workers read ──
 
@@ -387,90 +314,8 @@ class _Gathering:
 
     def _not_text(self, found: Found, head: bytes, read: Callable[[int], bytes]) -> None:
         if found.file is not None and _is_file(found.file):
-            return self._extracted(found, self.extractors.at_once(self._request(found)))
-        self._extracted(found, self.extractors.stream(self._request(found), head, read))
-
-    def _waiting(self, path: str) -> None:
-        self._check()
-        self._show(path)
-
-    def _extracted(self, found: Found, extracting: Extracting) -> None:
-        """Everything a worker says of a file, into the corpus and the account."""
-        outer = found.path.removesuffix("!/" + found.only) if found.only else found.path
-        before = (self.builder.documents, len(self.skipped))
-        with closing(extracting.frames(lambda: self._waiting(outer))) as told:
-            for frame in told:
-                self._check()
-                match frame:
-                    case frames.Begin(inside, kind):
-                        try:
-                            self._document(outer + inside, kind, told)
-                        except _Abandoned as abandoned:
-                            self._skip(outer + abandoned.skip.path, abandoned.skip.reason)
-                    case frames.Skip(inside, reason):
-                        self._skip(outer + inside, reason)
-                    case frames.Kept(rule):
-                        self.account.excluded[rule] += 1
-                    case frames.Note(inside, words):
-                        self._notices.append(f"{printable(outer + inside)}: {words}")
-                    case frames.Done(met) if not met:
-                        raise SourceError(
-                            f"no file or folder at {printable(found.path)}",
-                            why=f"{printable(outer)} holds no such member",
-                            hint=f"rlm read --list {printable(outer)}",
-                        )
-        documents = range(before[0], self.builder.documents)
-        self._came[found.file] = _Came(printable(outer), documents, tuple(self.skipped[before[1] :]))
-
-    def _document(self, path: str, kind: str, told: Iterator[Frame]) -> None:
-        """One document, up to its end. Raises `_Abandoned` when it has none: nothing of it is left then."""
-        page, damaged = 0, []
-        with self.builder.document(printable(path), kind) as document:
-            for frame in told:
-                match frame:
-                    case frames.Text(said, data):
-                        self._waiting(path)
-                        document.write(said, data)
-                    case frames.Page(bad):
-                        document.page()
-                        page += 1
-                        damaged += [page] * bad
-                    case frames.End(encoding, size, digest, replaced):
-                        document.encoding, document.replaced = encoding, replaced
-                        document.source_bytes, document.sha256 = size, digest
-                        self._files += 1
-                        self._bytes += size
-                        self._pages += page
-                        break
-                    case frames.Note(_, words):
-                        self._notices.append(f"{printable(path)}: {words}")
-                    case frames.Skip():
-                        raise _Abandoned(frame)
-        if damaged:
-            numbers = ", ".join(map(str, damaged[:10])) + (", …" if len(damaged) > 10 else "")
-            self._notices.append(f"{printable(path)}: damaged and left out, page {numbers}")
-
-    def _skip(self, path: str, reason: str) -> None:
-        self.skipped.append(Skipped(printable(path), reason))
-
-    def _check(self) -> None:
-        if self.stop.is_set():
-            raise Stopped
-
-    def _show(self, path: str, at_once: bool = False) -> None:
-        now = time.monotonic()
-        if at_once or now - self._last >= PROGRESS_S:
-            self._last = now
-            self._progress(Reading(self._files, self._bytes, self._pages, printable(path)))
-
-
-def printable(path: str) -> str:
-    """A path as it can be shown and written: bytes that are not UTF-8, and control characters, as backslash escapes."""
-    try:
-        data = path.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # a name from an archive
-        data = path.encode("utf-8", "backslashreplace")
-    return builder.printable(data.decode("utf-8", "backslashreplace"))
+            return self.taken.file(found, self.extractors.at_once(self._request(found)))
+        self.taken.file(found, self.extractors.stream(self._request(found), head, read))
 
 
 def _is_there(path: str) -> bool | None:
@@ -487,7 +332,7 @@ def _is_there(path: str) -> bool | None:
 def _member(source: str) -> tuple[str, str] | None:
     """`a.zip!/dir/b.pdf` as the file there is and the member in it."""
     file, mark, only = source.partition("!/")
-    return (file, only.rstrip("/")) if mark and only and _is_file(file) else None
+    return (file, only.rstrip("/")) if mark and _is_file(file) else None
 
 
 def _is_file(path: str) -> bool:

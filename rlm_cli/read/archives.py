@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from .packed import CHUNK, MEMBER_COSTS, Unpacked, Zlib, meter, zstandard
-from .pieces import ENCRYPTED, LINK, Inside, Options, Piece, Unreadable
+from .pieces import ENCRYPTED, LINK, Inside, Options, Piece, Unreadable, refused
 
 if TYPE_CHECKING:
     import zipfile
@@ -51,7 +51,7 @@ def tar_members(file: BinaryIO, options: Options) -> Iterator[Piece]:
             assert data is not None
             yield Inside(label(member.name), file=cast(BinaryIO, _TarMember(data)))
         elif not member.isdir():
-            yield Inside(label(member.name), pieces=_refused("not a regular file"))
+            yield Inside(label(member.name), pieces=refused("not a regular file"))
     if watched.last.strip(b"\0") or _problem_of(file):
         raise Unreadable("damaged: the rest of the tar cannot be read")
 
@@ -97,6 +97,8 @@ class _TarMember(io.RawIOBase):
 _LOCAL = struct.Struct("<4s5H3I2H")
 _MAKERS: dict[int, Callable[[], Any] | None] = {0: None, 8: lambda: Zlib(-15), 93: zstandard}
 """Compression method → what undoes it; None: it is stored as it is. The others are `zipfile`'s to undo."""
+_AES = 99
+"""The method of what is encrypted so."""
 
 
 def zip_members(file: BinaryIO, options: Options) -> Iterator[Piece]:
@@ -131,20 +133,22 @@ def _member(file: BinaryIO, archive: zipfile.ZipFile, member: zipfile.ZipInfo, n
         file.seek(member.header_offset)
         header = _LOCAL.unpack(file.read(_LOCAL.size))
         if header[0] != b"PK\x03\x04":
-            return Inside(name, pieces=_refused("damaged"))
+            return Inside(name, pieces=refused("damaged"))
         start = member.header_offset + _LOCAL.size + header[9] + header[10]
         part = _Part(file, start, member.compress_size)
         return Inside(name, file=cast(BinaryIO, _checked(part, member.compress_type, member.CRC)))
     except (struct.error, OSError, zipfile.BadZipFile, ValueError):
-        return Inside(name, pieces=_refused("damaged"))
+        return Inside(name, pieces=refused("damaged"))
     except (NotImplementedError, RuntimeError):
-        return Inside(name, pieces=_refused(f"unsupported compression (method {member.compress_type})"))
+        return Inside(name, pieces=refused(f"unsupported compression (method {member.compress_type})"))
     except Unreadable as error:
-        return Inside(name, pieces=_refused(str(error)))
+        return Inside(name, pieces=refused(str(error)))
 
 
 def _locked(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, options: Options) -> Inside:
     """The first password that gives something; `zipfile` itself compares one byte of it only."""
+    if member.compress_type == _AES:
+        return Inside(name, pieces=refused(f"{ENCRYPTED} (by AES, which is not supported)"))
     for password in options.passwords:
         try:
             with archive.open(member, pwd=password.encode()) as tried:
@@ -152,7 +156,7 @@ def _locked(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, option
             return Inside(name, file=cast(BinaryIO, _Opened(archive.open(member, pwd=password.encode()))))
         except Exception:  # a wrong one gives bad data, which fails in as many ways as there are compressions
             continue
-    return Inside(name, pieces=_refused(ENCRYPTED))
+    return Inside(name, pieces=refused(ENCRYPTED))
 
 
 def _without_directory(file: BinaryIO, error: Exception) -> Iterator[Piece]:
@@ -170,7 +174,7 @@ def _without_directory(file: BinaryIO, error: Exception) -> Iterator[Piece]:
         meter().add(MEMBER_COSTS)
         open_end = bool(flags & 8)
         if flags & 1 or method not in _MAKERS or (open_end and method == 0) or size == 0xFFFFFFFF:
-            yield Inside(name, pieces=_refused(ENCRYPTED if flags & 1 else "damaged"))
+            yield Inside(name, pieces=refused(ENCRYPTED if flags & 1 else "damaged"))
             if open_end or size == 0xFFFFFFFF:
                 break
         else:
@@ -264,11 +268,6 @@ class _Opened(io.RawIOBase):
             raise Unreadable("damaged") from error
         meter().add(len(data))
         return data
-
-
-def _refused(reason: str) -> Iterator[Piece]:
-    raise Unreadable(reason)
-    yield
 
 
 def label(name: str) -> str:

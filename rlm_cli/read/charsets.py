@@ -7,14 +7,8 @@ from __future__ import annotations
 
 import codecs
 
-from .text import detect
+from .text import bom, detect
 
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _MEANT = {"iso8859-1": "cp1252", "ascii": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "iso8859-9": "cp1254"}
 """What those who declare it mean, as browsers know: the wider encoding of the same family."""
 
@@ -28,9 +22,8 @@ def decoded(data: bytes, declared: str | None = None, override: str | None = Non
     """`data` as text, in `override` where the user set one. Bytes that cannot be decoded become U+FFFD."""
     if override:
         return data.decode(override, "replace")
-    for bom, encoding in _BOMS:
-        if data.startswith(bom):
-            return data[len(bom) if encoding == "utf-8" else 0 :].decode(encoding, "replace")
+    if marked := bom(data):
+        return data.decode(marked, "replace")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:

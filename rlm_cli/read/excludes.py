@@ -3,7 +3,8 @@
 As ripgrep has it: `.rlmignore` before `.ignore` before `.gitignore` before the repository's `info/exclude` before git's
 global excludes, each kind from the nearest folder upward; the first that says something decides, so a `!` in one kind
 brings back what a later kind excludes. The files count without a repository too, but a `.gitignore` never reaches into
-a repository below it. A folder that is kept out is not entered: nothing in it can be brought back.
+a repository below it. A folder that is kept out is not entered: nothing in it can be brought back. Members of archives
+are asked for as if they lay in a folder of the archive's name; ignore files that are members themselves say nothing.
 
 Confessed: git's configuration is read here and not by git (no process is started for a folder of documents), so a
 conditional include of it is not followed.
@@ -23,6 +24,9 @@ OWN_IGNORE = ".rlmignore"
 NAMES = (OWN_IGNORE, ".ignore", ".gitignore")
 """Ignore files, the one that decides first first."""
 _GIT = NAMES.index(".gitignore")
+
+_DEEPEST = 100
+"""Folders in an archive that ignore files are asked of; a name of thousands is nobody's."""
 
 Rule = tuple[Patterns, str]
 """The patterns of a file, and the way from its folder to here, empty or with a `/` at its end."""
@@ -68,6 +72,29 @@ class Excludes:
             found = _patterns(os.path.join(here, name), _said(shown, name), name != ".gitignore") if name in names else None  # fmt: skip  # noqa: PTH118, E501
             kinds.append(((found, ""), *rules) if found else rules)
         return Excludes(tuple(kinds), self.repository)
+
+
+class Inside:
+    """What ignore files say of the members of an archive, which is a folder to them: `a.zip!/dir/b.pdf`."""
+
+    def __init__(self, excludes: Excludes, archive: str) -> None:
+        self._top = excludes.inside(f"{archive}!", "", "", ())
+        self._known: dict[str, Excludes | str] = {}
+
+    def decide(self, inside: str) -> str:
+        """The ignore file that keeps a member out, or a folder or an archive on the way to it; empty when none does."""
+        *folders, last = inside.removeprefix("!/").split("/")
+        here, way = self._top, ""
+        for name in folders[:_DEEPEST]:
+            way += name + "/"
+            known = self._known.get(way)
+            if known is None:
+                known = here.decide(by_bytes(name.removesuffix("!")), True) or here.inside(name, "", "", ())
+                self._known[way] = known
+            if isinstance(known, str):
+                return known
+            here = known
+        return here.decide(by_bytes(last), False) if last and len(folders) <= _DEEPEST else ""
 
 
 def above(root: str) -> Excludes:

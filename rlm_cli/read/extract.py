@@ -37,6 +37,8 @@ TOO_MUCH = "needs too much memory"
 TOO_DEEP = f"nested deeper than {DEEPEST} archives"
 BOMBS = 3
 """So many bombs cost themselves only; the next one ends their archive."""
+_PARTS = {"sheets": "sheet", "mbox": "eml"}
+"""What the parts are that a file of this kind is made of."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -167,7 +169,7 @@ class Extraction:
             raise Unreadable(choice.reason)
         if found is None:
             return self._text(name, head, stream, path)
-        if (found.holds and depth >= DEEPEST) or wrapped >= DEEPEST:
+        if (found.kind in formats.ARCHIVES and depth >= DEEPEST) or wrapped >= DEEPEST:
             raise Unreadable(TOO_DEEP)
         source = whole if whole is not None else cast(BinaryIO, stream)
         try:
@@ -214,15 +216,17 @@ class Extraction:
                 writer.tell(frames.Begin(what.path, what.kind))
                 began = True
             writer.piece(piece)
+            if self._options.ocr and isinstance(piece, Page):
+                self._flush()  # each page has a deadline of its own then
         if began and not ended:
             self._end(writer, what)
         elif not inside and what.kind not in formats.HOLDERS:
-            raise Unreadable(NO_TEXT if what.kind == "pdf" else "no text in it")
+            raise Unreadable(_nothing(what.kind))
 
     def _end(self, writer: Writer, what: _What) -> None:
         """The document's own text is complete."""
         if writer.pages and not writer.said:
-            raise Unreadable(NO_TEXT if writer.damaged < writer.pages else "damaged: no page can be read")
+            raise Unreadable(_nothing(what.kind) if writer.damaged < writer.pages else "damaged: no page can be read")
         digest, size = identity(what.source)
         writer.flush()
         writer.tell(frames.End("utf-8", size, digest, writer.replaced))
@@ -246,7 +250,7 @@ class Extraction:
         if outer.depth > DEEPEST:
             self._tell(frames.Skip(path, TOO_DEEP))
         elif piece.pieces is not None:
-            what = _What(name, path, "text", outer.depth + 1)
+            what = _What(name, path, _PARTS.get(outer.kind, "text"), outer.depth + 1)
             pieces = piece.pieces
             self._guarded(path, before, lambda: self._pieces(pieces, place, what))
         else:
@@ -333,6 +337,11 @@ class Writer:
         self.flush()
 
 
+def _nothing(kind: str) -> str:
+    """Why a document without a word is none. Of pictures of pages words can be made, of others not."""
+    return NO_TEXT if kind == "pdf" else "no text in it"
+
+
 def _unwrapped_name(name: str) -> str:
     """`a.log.gz` → `a.log`, `a.tgz` → `a.tar`"""
     suffix = formats.suffix_of(name)
@@ -341,8 +350,10 @@ def _unwrapped_name(name: str) -> str:
 
 def _load(found: formats.Format) -> Reader:
     module, _, function = found.reader.partition(":")
-    place = import_module(module) if found.foreign else import_module(f".{module}", __package__)
-    reader: Any = place
-    for part in function.split("."):
-        reader = getattr(reader, part)
+    try:
+        reader: Any = import_module(module) if found.foreign else import_module(f".{module}", __package__)
+        for part in function.split("."):
+            reader = getattr(reader, part)
+    except Exception as error:  # what a package does when it is imported is not ours
+        raise Unreadable(f"its reader {found.reader} cannot be loaded ({type(error).__name__})") from error
     return cast(Reader, reader)

@@ -2,7 +2,8 @@
 
 Bytes decide where they disagree with the name: a `.txt` that is a PDF is read as one, a `.docx` that is no zip is
 skipped with that reason. Within a family that begins alike (zip, OLE) the name decides, and what is inside where there
-is no name (`cat report.docx | rlm …`).
+is no name (`cat report.docx | rlm …`). Of text only a page and a mail are told by how they begin, and only where the
+name says nothing (`curl … | rlm …`, a maildir): a `.txt` that looks like one is what its name says.
 
 A reader is "module:function" in this folder (`pieces.Reader`), imported in a worker when it is needed. Others come by
 the entry point group `rlm_cli.readers`: the name is the suffix without its dot, the object a reader. They stand for
@@ -15,6 +16,8 @@ Standard library only; host and worker load the same file.
 from __future__ import annotations
 
 import os
+import re
+import struct
 from dataclasses import dataclass
 from functools import cache
 from typing import BinaryIO
@@ -80,9 +83,13 @@ _BY_SUFFIX = {suffix: row for row in FORMATS for suffix in row.suffixes}
 _BY_MAGIC = [(magic, row) for row in FORMATS for magic in row.magic if magic not in ZIP + OLE]
 _ALL_MAGIC = tuple(magic for magic, _ in _BY_MAGIC)
 _BY_KIND = {row.kind: row for row in FORMATS}
-CONTAINERS = frozenset(suffix for row in FORMATS if row.holds or row.wraps for suffix in row.suffixes)
-"""Suffixes of what is looked into: `-g` and `-t` are asked of their members."""
+CONTAINERS = frozenset(
+    suffix for row in FORMATS if (row.holds or row.wraps) and row.kind != "sheets" for suffix in row.suffixes
+)
+"""Suffixes of what is looked into: `-g` and `-t` are asked of their members. A sheet is no file: its workbook is."""
 HOLDERS = frozenset(row.kind for row in FORMATS if row.holds)
+ARCHIVES = HOLDERS - {"sheets"}
+"""What may not be nested endlessly. A workbook is a document."""
 
 TEXT_SUFFIXES = frozenset(
     (
@@ -127,11 +134,13 @@ def choose(name: str, head: bytes, file: BinaryIO | None = None, encoding: str |
     if found is not None:
         return Choice((_inside_of_zip(file) if found.kind == "zip" else None) or found)
     if head.startswith(OLE):
-        return Choice(reason="encrypted" if _locked_office(file) else "unsupported type (old office file)")
-    if named is not None and named.kind == "pdf":  # its mark may stand further on; the reader says what is wrong
+        return _inside_of_ole(file)
+    if named is not None and named.kind == "pdf" and head:  # its mark may stand further on; its reader knows
         return Choice(named)
     if named is not None and named.magic:
         return Choice(reason=f"damaged: no {named.kind} file, whatever its name says" if head else "empty")
+    if named is None and suffix not in TEXT_SUFFIXES and (begun := _by_beginning(suffix, head)):
+        return Choice(_BY_KIND[begun])
     return Choice(reason=text.refused(head, encoding))
 
 
@@ -180,13 +189,45 @@ _MARKS = (
 )
 
 
-def _locked_office(file: BinaryIO | None) -> bool:
-    """A docx, xlsx or pptx with a password is an OLE file that holds the encrypted zip."""
+def _inside_of_ole(file: BinaryIO | None) -> Choice:
+    """An old workbook by what its directory names; a docx, xlsx or pptx with a password is an OLE file that holds the
+    encrypted zip. Where it cannot be looked into yet, a workbook: that has to be."""
     if file is None or not file.seekable():
-        return False
+        return Choice(_BY_KIND["sheets"])
     start = file.read(1 << 20)
+    (shift,), (sector,) = struct.unpack_from("<H", start.ljust(52), 30), struct.unpack_from("<I", start.ljust(52), 48)
+    file.seek((sector + 1) << min(shift, 16))
+    names = file.read(1 << 16)
     file.seek(0)
-    return "EncryptedPackage".encode("utf-16-le") in start
+    if "EncryptedPackage".encode("utf-16-le") in start + names:
+        return Choice(reason="encrypted")
+    held = [name for name in ("WordDocument", "PowerPoint Document", "Workbook") if name.encode("utf-16-le") in names]
+    return Choice(_BY_KIND["sheets"]) if held == ["Workbook"] else Choice(reason="unsupported type (old office file)")
+
+
+_A_PAGE = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)[\s>]", re.I | re.S
+)
+_A_MAILBOX = re.compile(rb"From \S+ .*\d:\d\d.*\d{4}\r?\n[!-9;-~]+: ")
+_A_HEADER = re.compile(rb"(?:([!-9;-~]+):[ \t].*|[ \t].*)\r?\n")
+_OF_PATCHES = b"Mon Sep 17 00:00:00 2001"
+"""The date in what `git format-patch` writes, which is a mailbox by name only."""
+_OF_MAIL = frozenset((b"received", b"message-id", b"mime-version", b"return-path"))
+
+
+def _by_beginning(suffix: str, head: bytes) -> str:
+    """The kind of a text whose name tells nothing, empty where it is any text. Mail that is kept message by message is
+    called by numbers and hosts; what else has a suffix is no page."""
+    if not suffix and _A_PAGE.match(head):
+        return "html"
+    if head.startswith(b"From "):
+        return "mbox" if _A_MAILBOX.match(head) and _OF_PATCHES not in head[:200] else ""
+    at = 0
+    names: set[bytes] = set()
+    while (line := _A_HEADER.match(head, at)) and (line[1] or names):
+        names.add((line[1] or b"").lower())
+        at = line.end()
+    return "eml" if b"from" in names and names & _OF_MAIL else ""
 
 
 def _foreign(suffix: str) -> Format | None:
@@ -197,11 +238,16 @@ def _foreign(suffix: str) -> Format | None:
 def third_party() -> dict[str, Format]:
     """Suffix → reader of an installed package. One for a suffix of the table is left out; two for the same: the first
     by name of the package's entry."""
+    found: dict[str, Format] = {}
+    for suffix, reader, _ in offered():
+        if suffix not in _BY_SUFFIX and suffix not in TEXT_SUFFIXES:
+            found.setdefault(suffix, Format(suffix[1:], reader, (suffix,), foreign=True))
+    return found
+
+
+def offered() -> list[tuple[str, str, str]]:
+    """Suffix, reader and package of each entry point, in the order that decides."""
     from importlib.metadata import entry_points
 
-    found: dict[str, Format] = {}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
-        suffix = "." + point.name.lower().lstrip(".")
-        if suffix not in _BY_SUFFIX and suffix not in TEXT_SUFFIXES:
-            found.setdefault(suffix, Format(suffix[1:], point.value, (suffix,), foreign=True))
-    return found
+    points = sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
+    return [("." + p.name.lower().lstrip("."), p.value, p.dist.name if p.dist else "") for p in points]

@@ -171,7 +171,7 @@ def _name(part: Message, number: int) -> tuple[str, str]:
     name = re.sub(r"[\x00-\x1f\x7f]+|^\.+$", "", _header(name)).replace("/", "_").replace("\\", "_").strip()
     if not name and kind == ".eml" and (inner := _parts(part)):
         name = re.sub(r"[/\\]", "_", _header(inner[0].get("Subject", "")))[:80].strip()
-    name = name or f"part-{number}{kind}"
+    name = name.lstrip(".") or f"part-{number}{kind}"  # a dot hides files; what somebody sent is not hidden
     return name, ("" if re.search(r"\.\w{1,5}$", name) else kind)
 
 

@@ -1,5 +1,5 @@
-"""Which members of an archive are wanted: the same globs, types and hidden-ness as in folders; ignore files do not
-look inside.
+"""Which members of an archive are wanted: the same globs, types and hidden-ness as in folders. What ignore files say of
+them is asked where those are known (`excludes.Inside`).
 
 The path a rule is asked of is the whole one, `docs/a.zip!/dir/b.pdf`. A container is like a folder: `-g '*.pdf'` and
 `-t pdf` look into it, `-g '!*.zip'` keeps it out, and `-g '*.zip'` takes all that is in it.
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from glob import has_magic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ HIDDEN, GLOB, TYPE = "hidden", "--glob", "--type"
 class Wanted:
     """What a user wants of a file. `path`: as globs count it, from the working directory.
 
-    `suffixes`: of the types, empty = any. `only`: the member that was named, or a folder of members; what is named
-    itself is read whatever the rules say.
+    `suffixes`: of the types, empty = any. `only`: the member that was named, a folder of them, or a glob for them;
+    what is named itself is read whatever the rules say.
     """
 
     path: str = ""
@@ -37,11 +39,16 @@ class Wanted:
 
     def named(self, inside: str) -> bool:
         """Whether a member (`dir/x.zip!/b.pdf`) is what was named, or below it."""
-        return not self.only or inside == self.only or inside.startswith((self.only + "/", self.only + "!/"))
+        if not self.only or inside == self.only or inside.startswith((self.only + "/", self.only + "!/")):
+            return True
+        return has_magic(self.only) and any(map(_glob(self.only).fullmatch, _upward(inside)))
 
     def passes(self, inside: str) -> bool:
         """Whether it is that, or holds it."""
-        return self.named(inside) or self.only.startswith(inside + "!/")
+        if self.named(inside) or self.only.startswith(inside + "!/"):
+            return True
+        marks = [mark.start() for mark in re.finditer("!/", self.only)] if has_magic(self.only) else []
+        return any(_glob(self.only[:mark]).fullmatch(inside) for mark in marks)
 
     def rule(self, path: str, name: str | None) -> str:
         """The rule that keeps a document out; empty when none does.
@@ -76,6 +83,24 @@ class Wanted:
             return globs.keeps([*way, (whole, True)])
         inner = whole.rpartition("/")[0] + "/" + name.rpartition("/")[2]  # a.log of a.log.gz
         return globs.keeps(way, whole) or globs.keeps(way, inner)
+
+
+@cache
+def _glob(pattern: str) -> re.Pattern[str]:
+    """As a shell has it: `*` stops at a `/`, `**` does not."""
+    from .patterns import Unmatchable, expression
+
+    try:
+        return re.compile(expression(pattern, 0, in_path=True), re.DOTALL)
+    except Unmatchable:
+        return re.compile(re.escape(pattern))
+
+
+def _upward(inside: str) -> Iterator[str]:
+    """A member, and each folder and archive on the way to it."""
+    yield inside
+    for found in re.finditer("!?/", inside):
+        yield inside[: found.start()]
 
 
 @cache

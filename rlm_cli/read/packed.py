@@ -149,18 +149,6 @@ class Unpacked(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Forwards: what lies between is read. Raises `OSError` for anything else."""
-        target = offset + (self._at if whence == 1 else 0)
-        if whence == 2 or target < self._at:
-            raise io.UnsupportedOperation("a packed stream is read forwards")
-        while self._at < target and self.read(min(CHUNK, target - self._at)):
-            pass
-        return self._at
-
     def readinto(self, buffer: Any) -> int:
         data = self._some(len(buffer))
         buffer[: len(data)] = data

@@ -83,7 +83,7 @@ def _opened(pypdfium2: Any, file: BinaryIO, options: Options) -> Any:
             return pypdfium2.PdfDocument(named if by_path else file, password=password)
         except pypdfium2.PdfiumError as error:
             if "password" not in str(error).lower():
-                raise Unreadable(f"damaged PDF: {error}") from error
+                raise Unreadable(f"damaged PDF: {str(error).rstrip('.')}") from error
     raise Unreadable(ENCRYPTED)
 
 
@@ -128,4 +128,4 @@ def _by_pypdf(file: BinaryIO, options: Options) -> Iterator[Piece]:
             yield Page()
             yield said
     except PyPdfError as error:
-        raise Unreadable(f"damaged PDF: {error}") from error
+        raise Unreadable(f"damaged PDF: {str(error).rstrip('.')}") from error

@@ -65,3 +65,9 @@ Piece = str | Page | Inside
 
 Reader = Callable[[BinaryIO, Options], Iterator[Piece]]
 """The file stands at its beginning, can be sought in, and is not closed by the reader."""
+
+
+def refused(reason: str) -> Iterator[Piece]:
+    """The `pieces` of a document inside that cannot be read."""
+    raise Unreadable(reason)
+    yield

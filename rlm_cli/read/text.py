@@ -118,9 +118,9 @@ def refused(head: bytes, encoding: str | None = None) -> str:
     """Why these bytes are no text, empty when they are. `encoding`: what the user says it is."""
     if head.startswith(_MAGICS):
         return next(reason for magic, reason in _MAGIC if head.startswith(magic))
-    if encoding is not None and not _bom(head):
+    if encoding is not None and not bom(head):
         return "" if _is_text(head, encoding, MOST_CONTROL) else "binary"
-    if _bom(head) or _wide(head) or _shifted(head):
+    if bom(head) or _wide(head) or _shifted(head):
         return ""
     rest = _HOLE.sub(b"", head) if b"\0" in head else head
     if (head and not rest) or b"\0" in rest or len(rest.translate(None, _NO_CONTROL)) > MOST_CONTROL * len(rest):
@@ -132,7 +132,7 @@ def decode(head: bytes, read: Read, document: Writing, encoding: str | None = No
     """Write all of it to `document`; yields the bytes read with each chunk. `encoding`: what the user says it is; a BOM
     knows better."""
     digest = hashlib.sha256()
-    encoding = _bom(head) or encoding or _wide(head) or _shifted(head)
+    encoding = bom(head) or encoding or _wide(head) or _shifted(head)
     decoder = _Decoder(encoding) if encoding else _Utf8()
     chunk = head
     total = 0
@@ -266,7 +266,8 @@ def _commonness(letters: str) -> float:
     return sum((letter in _COMMON) + 0.8 * (letter in _CAPITALS) for letter in letters) / max(len(letters), 1)
 
 
-def _bom(head: bytes) -> str:
+def bom(head: bytes) -> str:
+    """The encoding whose mark these bytes begin with, which takes the mark off; empty without one."""
     if head[:1] not in _BOM_STARTS:
         return ""
     return next((encoding for bom, encoding in _BOMS if head.startswith(bom)), "")

@@ -24,13 +24,16 @@ from typing import TYPE_CHECKING
 from ..errors import UsageError
 from .excludes import Excludes, above
 from .formats import CONTAINERS
+from .members import GLOB, HIDDEN, TYPE
 from .patterns import Patterns, Unmatchable, by_bytes, expression
 
 if TYPE_CHECKING:
     from .connect import Cut
     from .incoming import Fetched
 
-HIDDEN, GLOB, TYPE, LINK, LEADS_OUT = "hidden", "--glob", "--type", "links to folders", "links out of the folder"
+LINK, LEADS_OUT = "links to folders", "links out of the folder"
+ASKED = (GLOB, TYPE)
+"""Rules of whoever asks: that they leave little is no news."""
 
 TYPES: dict[str, tuple[str, ...]] = {
     "c": (".c", ".h"),
@@ -39,16 +42,23 @@ TYPES: dict[str, tuple[str, ...]] = {
     "cs": (".cs",),
     "css": (".css", ".scss", ".sass", ".less"),
     "csv": (".csv", ".tsv"),
+    "docx": (".docx", ".docm", ".dotx", ".dotm"),
+    "epub": (".epub",),
     "go": (".go",),
     "html": (".html", ".htm", ".xhtml"),
+    "ipynb": (".ipynb",),
     "java": (".java",),
     "js": (".js", ".mjs", ".cjs", ".jsx"),
     "json": (".json", ".jsonl", ".ndjson"),
     "log": (".log",),
     "mail": (".eml", ".mbox"),
     "md": (".md", ".markdown", ".mdx"),
+    "odp": (".odp", ".otp"),
+    "ods": (".ods",),
+    "odt": (".odt", ".ott"),
     "pdf": (".pdf",),
     "php": (".php",),
+    "pptx": (".pptx", ".pptm", ".ppsx", ".potx"),
     "py": (".py", ".pyi"),
     "rb": (".rb",),
     "rs": (".rs",),
@@ -61,6 +71,8 @@ TYPES: dict[str, tuple[str, ...]] = {
     "toml": (".toml",),
     "ts": (".ts", ".tsx", ".mts", ".cts"),
     "txt": (".txt", ".text"),
+    "xls": (".xls",),
+    "xlsx": (".xlsx", ".xlsm", ".xlsb"),
     "xml": (".xml", ".xsd", ".xsl", ".svg"),
     "yaml": (".yaml", ".yml"),
 }
@@ -91,7 +103,7 @@ class Globs:
     """The patterns of `-g`. Raises `UsageError` for one that is none."""
 
     def __init__(self, globs: tuple[str, ...]) -> None:
-        self._including = not all(glob.startswith("!") for glob in globs)
+        self.including = not all(glob.startswith("!") for glob in globs)
         lines = []
         for glob in globs:
             _check_glob(glob)
@@ -104,7 +116,7 @@ class Globs:
         """True: asked for; False: kept out; None: neither."""
         said = self._patterns.decide(name, path, folder)
         if said is None:
-            return False if self._including and not folder else None
+            return False if self.including and not folder else None
         return said
 
     def opens(self, name: str, path: str) -> bool:
@@ -125,14 +137,15 @@ class Globs:
                 return False
             asked = asked or (said is True and archive)
         said = self._patterns.decide(path.rpartition("/")[2], path, False) if path else True
-        return (asked or not self._including) if said is None else said
+        return (asked or not self.including) if said is None else said
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """A file to read. `path`: as a user would type it; `file`: as the system knows it; `problem`: why it cannot be;
     `named`: it stood on the command line; `regular`: it is known to be a regular file; `root`: the folder it was found
-    in; `only`: the member that is wanted; `away`: it is elsewhere, and this brings it."""
+    in; `only`: the member that is wanted; `away`: it is elsewhere, and this brings it; `excludes`: what ignore files
+    say where it lies, for what is in it."""
 
     path: str
     file: str | None
@@ -142,6 +155,7 @@ class Found:
     root: str = ""
     only: str = ""
     away: Callable[[Cut], Fetched] | None = None
+    excludes: Excludes | None = None
 
 
 @dataclass(slots=True)
@@ -208,6 +222,8 @@ class _Walk:
                 excludes = excludes.inside(os.path.basename(here), here, here, names)  # noqa: PTH119
         prefix = here if here.endswith("/") else here + "/"
         free = excludes.empty and self.rules.wanted is None
+        # What `-g` asks for is read whatever ignore files say.
+        within = None if excludes.empty or (self.rules.wanted and self.rules.wanted.including) else excludes
         show_hidden = self.rules.unrestricted >= 2
         for entry in entries:
             name = entry.name
@@ -224,7 +240,7 @@ class _Walk:
                 self.excluded[TYPE] += 1
             elif entry.is_file(follow_symlinks=False):
                 path = prefix + name
-                yield Found(path, path, "", False, True, self.root)
+                yield Found(path, path, "", False, True, self.root, "", None, within)
             else:
                 yield Found(prefix + name, prefix + name, root=self.root)
 

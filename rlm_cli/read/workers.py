@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from .walk import Found
 
 DEADLINE_S = 300.0
-"""For one file, or one member of an archive; 50,000 pages take two minutes."""
+"""For one file, or one member of an archive, or one page where they are read as pictures; 50,000 pages of text take two
+minutes."""
 HELD = 16 << 20
 """Bytes of frames of one file that wait until they are taken."""
 MOST_DEATHS = 20
@@ -273,7 +274,10 @@ class _Worker:
             last = not inside or self._ended or self._streams or deaths == MOST_DEATHS
             if last:
                 what = f"{problem}; so did {deaths} of its members: the rest is not read" if deaths else problem
-                told: list[Frame] = [frames.Skip("", what), frames.Done()]
+                told: list[Frame] = []
+                if self._streams and inside:  # it cannot be read again
+                    told, what = [frames.Skip(inside[-1].path, problem)], "what follows that member is not read"
+                told += [frames.Skip("", what), frames.Done()]
             else:
                 told = [frames.Skip(inside[-1].path, problem)]
                 request = replace(request, after=inside[-1].place)
@@ -341,6 +345,8 @@ class _Worker:
                 elif isinstance(frame, frames.Leave):
                     inside.pop()
                     until = time.monotonic() + self._deadline_s
+                elif isinstance(frame, frames.Page) and request.options.ocr:
+                    until = time.monotonic() + self._deadline_s
                 elif isinstance(frame, frames.Skip) and not frame.path:
                     entry.failed = True
             if batch:
@@ -359,7 +365,7 @@ class _Worker:
             if self._process is None:
                 package = str(Path(__file__).absolute().parents[1])
                 here = str(Path.cwd())
-                self._peak_before = _peak(resource.getrusage(resource.RUSAGE_SELF))
+                self._peak_before = _own_peak()
                 found = [package.rpartition("/")[0], *(p for p in sys.path if p.startswith("/") and p != here)]
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-s", "-c", _START, package, json.dumps(found)],
@@ -418,6 +424,15 @@ class _Worker:
 def _peak(usage: resource.struct_rusage) -> int:
     """The most bytes of memory that were held at once."""
     return usage.ru_maxrss * (1024 if sys.platform == "linux" else 1)
+
+
+def _own_peak() -> int:
+    """That of this process and not of who started it, which the kernel's count for `getrusage` takes in."""
+    try:
+        with open("/proc/self/status", "rb") as status:  # noqa: PTH123
+            return next(int(line.split()[1]) << 10 for line in status if line.startswith(b"VmHWM:"))
+    except (OSError, StopIteration):
+        return _peak(resource.getrusage(resource.RUSAGE_SELF))
 
 
 def _wait(pid: int, most_s: float) -> tuple[int, int, resource.struct_rusage]:
