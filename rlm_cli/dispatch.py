@@ -25,7 +25,7 @@ from .models import Model
 from .models.cut import refuse_cut
 from .models.recorded import Recorded
 from .pace import Lane, Place, TooLate, backoff
-from .request import Emit, Request, price_of
+from .request import Emit, Request
 from .schema import Schema
 
 OUTPUT_LIMIT: dict[Purpose, int] = {
@@ -116,7 +116,7 @@ class Dispatch:
         except RlmError as error:
             request.unanswered(str(error))
             if isinstance(error, ModelError) and error.prompt_cut:
-                self._emit(NoticeGiven("prompt_truncated", f"{error}: {error.why}"), request.call)
+                self._emit(NoticeGiven("prompt_truncated", str(error)), request.call)
             raise
         except BaseException:
             request.unanswered("cancelled")
@@ -355,7 +355,7 @@ class Dispatch:
         """Served and counted by the provider; where it did not count, at the ceiling."""
         usage = completion.usage
         if usage.input_tokens or usage.output_tokens:
-            self.ledger.settle(reservation, usage, price_of(request.model, completion))
+            self.ledger.settle(reservation, usage, completion.usd(request.model.price))
         else:
             self.ledger.settle_at_ceiling(reservation)
         if usage.input_tokens:

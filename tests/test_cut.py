@@ -16,7 +16,7 @@ from rlm_cli.errors import ModelError
 from rlm_cli.events import CompletionFinished, Event, NoticeGiven
 from rlm_cli.ledger import Ledger, Limits
 from rlm_cli.models import Model, connect
-from rlm_cli.models.cut import fewest_tokens, is_cut
+from rlm_cli.models.cut import at_most, fewest_tokens, is_cut
 from rlm_cli.models.ollama import Room
 
 PROSE = "The tenant shall give notice of thirty days before the end of the lease, in writing, to the landlord. "
@@ -52,6 +52,31 @@ def test_half_a_prompt_is_found_out() -> None:
     assert is_cut(asked("通知は書面で三十日前までに行うものとする。" * 3_000), 3_400)
     assert is_cut([Message("user", PROSE * 100), Message("user", "go on")], 20)
     assert not is_cut(asked(PROSE * 20), 1)  # too little to tell a cut from a strange way of counting
+
+
+def test_the_quick_look_overlooks_nothing() -> None:
+    """What is not looked at closely could not have been a cut."""
+    rng = random.Random(5)
+    pieces = [
+        "word",
+        "it's",
+        " ",
+        ", ",
+        "\n",
+        "9",
+        "…",
+        "Ärger",
+        "лист",
+        "通知書",
+        "\u0301",
+        "—",
+        "_",
+        "\ud800",
+        "x" * 30,
+    ]
+    for _ in range(300):
+        text = "".join(rng.choices(pieces, k=rng.randrange(400)))
+        assert fewest_tokens(text) <= at_most(text)
 
 
 def test_room_grows_in_steps_and_never_back() -> None:

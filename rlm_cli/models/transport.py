@@ -69,8 +69,6 @@ def _what_needs_litellm(
     """Why plain HTTP will not do; empty where it will."""
     if provider.name not in catalog.CHAT:
         return f"{provider.name} does not speak plain OpenAI chat completions"
-    if api_base and urlsplit(api_base).username is not None:
-        return "its address holds a user's name"
     if foreign := sorted(_TRANSLATED.intersection(options)):
         return f"only litellm understands {', '.join(foreign)}"
     if known is not None and not known.chats and api_base is None:
