@@ -94,6 +94,18 @@ def test_a_follow_up_goes_on_where_the_run_ended(asked: Callable[..., tuple[int,
     assert {"code": "continued"}.items() <= result["notices"][0].items()
 
 
+def test_a_follow_up_pays_for_no_sub_call_that_an_earlier_run_made(asked: Callable[..., tuple[int, str, str]]) -> None:
+    """Asked anew, in code of its own: the reply is on record since the first run."""
+    again = block("FINAL(llm_query('How many?', docs['docs/a.txt'].text))")
+    with ScriptedServer(script(block(FIRST), block("FINAL(1)"), again, sub=first)) as server:
+        assert asked(server, "--mode", "rlm", "How long at Acme?", "docs")[0] == 0
+        sent = len(server.requests)
+        code, out, err = asked(server, "-c", "--json", "How long, once more?")
+        assert len(server.requests) == sent + 1
+    result = json.loads(out)
+    assert (code, result["answer"], result["usage"]["calls_from_cache"]) == (0, "30", 1), err
+
+
 def test_calls_of_the_repl_are_part_of_the_history(asked: Callable[..., tuple[int, str, str]]) -> None:
     """A run whose model called the REPL as a function: the calls and their results are there again, word for word, and
     the REPL is offered again."""

@@ -99,6 +99,11 @@ class Connection:
         return caching.least_tokens(self.provider, self.model)
 
     @property
+    def deployment(self) -> tuple[str | None, ...]:
+        """Whose requests are counted together: one model, at one address, on one account."""
+        return (self.provider, self.endpoint, self.api_base, self.model, self.key)
+
+    @property
     def identity(self) -> str:
         """All that a sub-call's reply depends on beside the request: two connections with the same one are one model.
         Who asks is no part of it, so neither is the key."""
