@@ -169,14 +169,14 @@ class Drawn:
 
     def _call(self, address: str, which: int, width: int) -> Steps:
         """Turns with sub-calls between them, then a landing where a limit refused something."""
-        rng, history, refused = self.rng, 2_000, False
+        rng, history, refused, held = self.rng, 2_000, False, False
         try:
             for _ in range(rng.randrange(1, 5)):
                 said = yield from self._ask(address, which, history, "iteration")
                 refused = isinstance(said, Refusal)
                 if refused or said is None:
                     break
-                history += 2_000
+                history, held = history + 2_000, True
                 said = yield [
                     self._below(f"{address}.{n}", address.count(".")) for n in range(rng.randrange(width * 8))
                 ]
@@ -184,7 +184,9 @@ class Drawn:
                     refused = True
                     break
             for _ in range(2 if refused else 0):
-                yield from self._ask(address, which, history, "landing")
+                said = yield from self._ask(address, which, history, "landing")
+                refused_all_the_same = held and not self.fails and isinstance(said, Refusal)
+                assert not refused_all_the_same, "what a landing needs was kept aside"
         finally:
             self.ledger.close_call(address)
 
