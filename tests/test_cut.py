@@ -104,13 +104,12 @@ def ollama_says(text: str, counted: int) -> Reply:
 
 
 def ollama(*replies: Reply) -> ScriptedServer:
-    """It answers questions in turn; litellm asks what a model can do too."""
-    left = list(replies)
-    return ScriptedServer(lambda request: left.pop(0) if "messages" in request else Reply(body=b"{}"))
+    """It answers questions in turn, and is asked nothing else: more requests than replies are a failure."""
+    return ScriptedServer(replies)
 
 
 def rooms(server: ScriptedServer) -> list[int]:
-    return [request.body["options"]["num_ctx"] for request in server.requests if "messages" in request.body]
+    return [request.body["options"]["num_ctx"] for request in server.requests]
 
 
 def asked_of(server: ScriptedServer, name: str, text: str, **table: Any) -> tuple[Completion | ModelError, list[Event]]:
@@ -140,6 +139,18 @@ def test_ollama_gets_room_for_the_prompt() -> None:
         for text, table in ((PROSE, {"window": 65_536}), (PROSE * 10, {"options": {"num_ctx": 5_000}})):
             assert isinstance(asked_of(server, "ollama_chat/x", text, **table)[0], Completion)
         assert rooms(server) == [8_192, 5_000]
+
+
+@pytest.mark.parametrize("name", ["ollama_chat/nobody-knows", "ollama/nobody-knows"])
+def test_no_server_is_asked_what_an_ollama_model_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """litellm would, five times a request, at the address of the environment whatever the configuration says."""
+    whole = {"model": "x", "response": "ok", "message": {"role": "assistant", "content": "ok"}, "done": True}
+    reply = Reply(body=json.dumps(whole | {"prompt_eval_count": 100, "eval_count": 3}).encode())
+    with ScriptedServer([]) as elsewhere, ollama(reply, reply) as server:
+        monkeypatch.setenv("OLLAMA_API_BASE", f"http://127.0.0.1:{elsewhere.port}")
+        for _ in range(2):
+            assert isinstance(asked_of(server, name, PROSE)[0], Completion)
+        assert (len(server.requests), len(elsewhere.requests)) == (2, 0)
 
 
 def test_a_full_room_is_a_cut_prompt() -> None:
