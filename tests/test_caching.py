@@ -7,6 +7,7 @@ import json
 import sqlite3
 import stat
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -194,6 +195,16 @@ def test_a_damaged_file_is_begun_anew(tmp_path: Path) -> None:
     assert known(path) is not None
 
 
+def test_another_table_is_begun_anew(tmp_path: Path) -> None:
+    """A file of this version by its number that somebody else laid out."""
+    path = tmp_path / FILE
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript("CREATE TABLE replies (x); PRAGMA user_version = 1")
+    assert "damaged" in kept(path)[0]
+    kept(path)
+    assert known(path) is not None
+
+
 def test_a_damaged_page_is_begun_anew(tmp_path: Path) -> None:
     """Damage that shows only when a row is looked for."""
     path = tmp_path / FILE
@@ -360,6 +371,8 @@ def test_caches_are_shown_and_removed(
     assert (replies["name"], replies["entries"], replies["path"]) == ("replies", 1, str(folder / FILE))
     assert replies["oldest"].endswith("Z")
     assert "1 entry · 3 KB" in cache()
+    with pytest.raises(UsageError, match="no JSON"):
+        app.run(["cache", "clear", "--json"])
     assert cache("clear", "replies").startswith("removed replies (1 entry")
     assert not list(folder.glob("replies*"))
     assert cache("clear", "-y").startswith("removed corpora (1 entry · 3 KB")
