@@ -144,9 +144,7 @@ class Replies:
         except sqlite3.OperationalError as error:  # locked, read-only, full, not to be opened
             if "locked" in str(error):
                 self._paused_until = time.monotonic() + PAUSE_S
-            elif "no such" in str(error) or "no column" in str(
-                error
-            ):  # of this version by its number, and yet another one
+            elif "no such" in str(error) or "no column" in str(error):  # of this version by its number only
                 self._begin_anew(error, loop)
             else:
                 self._reads_only = True
