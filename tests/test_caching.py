@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import Rlm
-from scripted import SENTINEL_KEY, Reply, ScriptedServer
+from scripted import SENTINEL_KEY, Reply, Script, ScriptedServer, conversation
 
 from rlm_cli import prepare, trace
 from rlm_cli.call import Completion, Message, ToolCall
@@ -280,15 +280,8 @@ def test_another_process_that_writes_holds_nobody_up(tmp_path: Path) -> None:
 # In a run
 
 
-def script(*root: str | Reply, sub: Callable[[str], str | Reply] = str.upper) -> Callable[[dict[str, Any]], Any]:
-    left = list(root)
-
-    def answer(request: dict[str, Any]) -> str | Reply:
-        if request["messages"][0]["role"] == "system":
-            return left.pop(0)
-        return sub(str(request["messages"][-1]["content"]))
-
-    return answer
+def script(*root: str | Reply, sub: Callable[[str], str | Reply] = str.upper) -> Script:
+    return conversation(*root, sub=sub)
 
 
 BATCH = 'said = llm_query_batched(["a", "b", "a"])\nsaid.append(llm_query("c"))\nprint(said)'

@@ -6,17 +6,14 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Rlm
-from scripted import Reply, ScriptedServer
+from scripted import Reply, Script, ScriptedServer, conversation
 
 from rlm_cli import kept
 from rlm_cli.builder import CorpusBuilder
 from rlm_cli.corpus import Corpus
-
-Script = Callable[[dict[str, Any]], str | Reply]
 
 
 def block(code: str) -> str:
@@ -29,14 +26,7 @@ def called(code: str, id: str) -> Reply:
 
 
 def script(*root: str | Reply, sub: Callable[[str], str | Reply] = lambda prompt: "ok") -> Script:
-    left = list(root)
-
-    def answer(request: dict[str, Any]) -> str | Reply:
-        if request["messages"][0]["role"] == "system":
-            return left.pop(0)
-        return sub(str(request["messages"][-1]["content"]))
-
-    return answer
+    return conversation(*root, sub=sub)
 
 
 @pytest.fixture

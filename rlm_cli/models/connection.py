@@ -21,7 +21,7 @@ from ..ledger import Price
 from . import OFFLINE, caching, catalog
 from . import keys as credentials
 from .addresses import address_in, held_here, host_of, is_loopback, refuse_user
-from .transport import Transport, chat_address
+from .transport import Transport, chat_address, what_needs_litellm
 from .transport import choose as choose_transport
 
 NO_KEY = "none"
@@ -180,9 +180,7 @@ def resolve(name: str, around: Surroundings) -> Connection:
     if key is None and own_server:
         key = NO_KEY
     effort = table.get("effort", around.effort if reasons else None)
-    transport = choose_transport(
-        table.get("transport", around.transport),
-        name,
+    needs_litellm = what_needs_litellm(
         provider,
         known,
         api_base=api_base,
@@ -190,6 +188,7 @@ def resolve(name: str, around: Surroundings) -> Connection:
         effort=effort is not None and "effort" not in table,
         tools=protocol != "text",
     )
+    transport = choose_transport(table.get("transport", around.transport), name, needs_litellm)
     # OpenAI's newer models want the new name of the limit, servers that imitate it often know the old one only.
     new_name = prefix == "openai" and (api_base is None or (known is not None and known.reasons))
     return Connection(
