@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from .ledger import Refusal, Usage
+from .ledger import Price, Refusal, Usage
 from .result import Quote
 from .schema import Schema
 
@@ -92,6 +92,14 @@ class Completion:
     reasoning: str = ""
     calls: tuple[ToolCall, ...] = ()
     recorded: bool = False
+
+    def usd(self, price: Price | None) -> float | None:
+        """What it cost: the provider's own figure, else usage times price, else None, which is never zero. What is free
+        is so uncounted too."""
+        if self.cost_usd is not None:
+            return self.cost_usd
+        counted = self.usage.input_tokens or self.usage.output_tokens
+        return price.cost(self.usage) if price is not None and (counted or price.is_free) else None
 
 
 @dataclass(frozen=True, slots=True)

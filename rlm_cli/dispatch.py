@@ -5,28 +5,28 @@ through the door of its model (`pace.py`), takes one of the run's slots, then ro
 back when it was answered: nothing is held while it waits for another try, or for a child, or nested fan-out deadlocks.
 At most `jobs` requests wait for a settlement, and each attempt of a retry reserves anew.
 
-What cannot succeed is asked once: the door of a model whose key or account is refused stays closed. A model that fails
-for good is stood in for by the next one that the configuration names, from then on for the whole run.
+What cannot succeed is asked once: the door of a model whose key or account is refused stays closed. Who is asked
+instead of a model that fails for good: `stand_ins.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Hashable, Mapping, Sequence
 
 from .call import Completion, Message, Purpose
 from .deadline import EARLY_S, OUT_OF_TIME, Deadline, now
-from .errors import ConfigError, ModelError, RlmError, UnknownModel
+from .errors import ModelError, RlmError
 from .events import LimitHit, NoticeGiven
 from .fold import add_cost
 from .ledger import Amount, InputEstimate, Ledger, Need, Refusal, Reservation, StopReason
-from .models import Model
+from .models import Model, deployment
 from .models.cut import refuse_cut
 from .models.recorded import Recorded
 from .pace import Lane, Place, TooLate, backoff
-from .request import Emit, Request, price_of
+from .request import Emit, Request
 from .schema import Schema
+from .stand_ins import StandIns, fitted
 
 OUTPUT_LIMIT: dict[Purpose, int] = {
     "iteration": 16_000,
@@ -38,8 +38,6 @@ OUTPUT_LIMIT: dict[Purpose, int] = {
 """Tokens a reply may have, by purpose, or the model's own maximum. Reservations are computed from it."""
 LONGEST_WAIT_S = 900.0
 """A server that asks for more, or answers nobody for so long, has no use for us today, whatever `--timeout` says."""
-CHARS_PER_TOKEN = 3.5
-"""Of a text written for another model: one that by this measure does not fit is not sent to the one that stands in."""
 
 
 def output_limit(model: Model, purpose: Purpose) -> int:
@@ -71,10 +69,8 @@ class Dispatch:
         self._estimate = InputEstimate()
         self.refusals: dict[StopReason, Refusal] = {}
         """The first refusal of each limit that was reached, in order."""
-        self._lanes: dict[tuple[str | None, str], Lane] = {}
-        self._stand_ins = stand_ins or {}
-        self._standing: dict[str, int] = {}
-        """How many of a model's stand-ins, itself being the first, have failed."""
+        self._lanes: dict[Hashable, Lane] = {}
+        self._stand_ins = StandIns(stand_ins or {}, emit)
 
     async def complete(
         self,
@@ -93,21 +89,21 @@ class Dispatch:
         as started is finished there. Raises `ModelError` after the last retry, `ConfigError` for a key or a model that
         cannot work.
         """
-        asked = (model, *self._stand_ins.get(model.name, ()))
         while True:
-            number = self._standing.get(model.name, 0)
-            request = Request(call, asked[number], tuple(messages), purpose, lands, schema, self._emit)
+            number, asked = self._stand_ins.of(model)
+            request = Request(call, asked, tuple(messages), purpose, lands, schema, self._emit)
             try:
                 if number:
-                    request = self._fitted(request)
+                    request = fitted(request, output_limit(asked, purpose))
                 if (known := await self._recalled(request)) is not None:
                     return known
                 return await self._complete(request)
             except RlmError as error:
-                if not _is_for_good(error) or number + 1 == len(asked):
+                if (stand_in := self._stand_ins.after(model, number, error)) is None:
                     raise
-                self._stand_in(model.name, number + 1, error, asked[number + 1].name)
-                self._lane(asked[number]).close(error)  # those who wait to try it again need not
+                lane = self._lane(asked)
+                if lane is not self._lane(stand_in):
+                    lane.close(error)  # those who wait to try it again need not
 
     async def _complete(self, request: Request) -> Completion | Refusal:
         """One model asked until it answers, or never will; what was put on the stream as started is finished there."""
@@ -116,7 +112,7 @@ class Dispatch:
         except RlmError as error:
             request.unanswered(str(error))
             if isinstance(error, ModelError) and error.prompt_cut:
-                self._emit(NoticeGiven("prompt_truncated", f"{error}: {error.why}"), request.call)
+                self._emit(NoticeGiven("prompt_truncated", str(error)), request.call)
             raise
         except BaseException:
             request.unanswered("cancelled")
@@ -125,26 +121,6 @@ class Dispatch:
             request.unanswered(outcome.message)
             return self.hit(outcome, request.call)
         return outcome
-
-    def _stand_in(self, name: str, number: int, error: RlmError, stand_in: str) -> None:
-        """From now on the next one is asked; said once, by the first request that failed."""
-        if self._standing.get(name, 0) < number:
-            self._standing[name] = number
-            self._emit(NoticeGiven("fallback", f"{error.message}; {stand_in} is asked instead"), None)
-
-    def _fitted(self, request: Request) -> Request:
-        """A request that was written for another model. Raises `ModelError` where it cannot be asked of this one."""
-        model = request.model
-        if request.schema is not None and not model.structured:
-            raise ModelError(f"{model.name} takes no schema", schema_refused=True)
-        if request.chars / CHARS_PER_TOKEN > model.window - output_limit(model, request.purpose):
-            raise ModelError(
-                f"the text is too long for {model.name}, whose window is {model.window:,} tokens",
-                why=f"the prompt has {request.chars:,} characters",
-                hint="pass less text at a time",
-                too_long=True,
-            )
-        return replace(request, messages=tuple(message.without_seals() for message in request.messages))
 
     def hit(self, refusal: Refusal, call: str | None) -> Refusal:
         """Put a limit that was reached on the stream, once a run, and hand the refusal on."""
@@ -222,9 +198,11 @@ class Dispatch:
         self._emit(NoticeGiven("retrying", f"waiting {max(wait, 1):.0f} s: {why}", round(wait, 1)), request.call)
 
     def _lane(self, model: Model) -> Lane:
-        key = (model.endpoint, model.name)
+        """The door of a model, which it shares with others that whoever counts requests takes for the same one."""
+        key = deployment(model)
         if key not in self._lanes:
-            self._lanes[key] = Lane(self.ledger.limits.jobs, model.rpm, model.tpm)
+            self._lanes[key] = Lane(self.ledger.limits.jobs)
+        self._lanes[key].keep_to(model.rpm, model.tpm)
         return self._lanes[key]
 
     async def _attempt(self, request: Request, lane: Lane) -> Completion | Refusal | None:
@@ -355,7 +333,7 @@ class Dispatch:
         """Served and counted by the provider; where it did not count, at the ceiling."""
         usage = completion.usage
         if usage.input_tokens or usage.output_tokens:
-            self.ledger.settle(reservation, usage, price_of(request.model, completion))
+            self.ledger.settle(reservation, usage, completion.usd(request.model.price))
         else:
             self.ledger.settle_at_ceiling(reservation)
         if usage.input_tokens:
@@ -394,12 +372,3 @@ class Dispatch:
         for settled in waiting:
             if not settled.done():
                 settled.set_result(None)
-
-
-def _is_for_good(error: RlmError) -> bool:
-    """Whether another model may answer what this one will not: the fault is the account's, that of the model's name or,
-    after all retries, the server's. A wrong key or option is for the user to know; a text too long is too long.
-    """
-    if isinstance(error, ConfigError):
-        return isinstance(error, UnknownModel)
-    return isinstance(error, ModelError) and (error.terminal or error.retriable)

@@ -93,6 +93,12 @@ class Lane:
         self._held_for = ""
         self._timer: asyncio.TimerHandle | None = None
 
+    def keep_to(self, rpm: int | None, tpm: int | None) -> None:
+        """Requests and tokens a minute that the user allows, None = as many as there are. The least of all that was
+        said holds: several names may stand for one model."""
+        self._rpm = min(filter(None, (self._rpm, rpm)), default=None)
+        self._tpm = min(filter(None, (self._tpm, tpm)), default=None)
+
     async def enter(self, tokens: int, left: float | None, tell: Tell) -> Place:
         """Wait for a place, at most `left` seconds, None = as long as it takes. The first in the row is told when it
         has to wait for a clock.

@@ -84,7 +84,7 @@ class Request:
 
     def finishes(self, completion: Completion, seconds: float) -> None:
         """It was answered."""
-        cost = add_cost(price_of(self.model, completion), self.wasted_usd)
+        cost = add_cost(completion.usd(self.model.price), self.wasted_usd)
         self._record(completion, cost, seconds, None)
 
     def unanswered(self, error: str) -> None:
@@ -113,13 +113,3 @@ class Request:
             ),
             self.call,
         )
-
-
-def price_of(model: Model, completion: Completion) -> float | None:
-    """USD of one reply: the provider's own figure, else usage times price, else None, which is never zero."""
-    if completion.cost_usd is not None:
-        return completion.cost_usd
-    usage = completion.usage
-    if model.price is None or not (usage.input_tokens or usage.output_tokens):
-        return None
-    return model.price.cost(usage)

@@ -78,6 +78,18 @@ class Received:
 Script = Callable[[dict[str, Any]], Reply | str] | Sequence[Reply | str]
 
 
+def conversation(*root: Reply | str, sub: Callable[[str], Reply | str]) -> Script:
+    """A script: `root` in turn for requests with a system message, what `sub` makes of its prompt for every other."""
+    left = list(root)
+
+    def answer(request: dict[str, Any]) -> Reply | str:
+        if request["messages"][0]["role"] == "system":
+            return left.pop(0)
+        return sub(str(request["messages"][-1]["content"]))
+
+    return answer
+
+
 class ScriptedServer:
     """Start with `with`; `script` is a function of the request's JSON or the replies in order. `tls`: it speaks HTTPS."""
 

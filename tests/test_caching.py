@@ -7,6 +7,7 @@ import json
 import sqlite3
 import stat
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import Rlm
-from scripted import SENTINEL_KEY, Reply, ScriptedServer
+from scripted import SENTINEL_KEY, Reply, Script, ScriptedServer, conversation
 
 from rlm_cli import prepare, trace
 from rlm_cli.call import Completion, Message, ToolCall
@@ -194,6 +195,16 @@ def test_a_damaged_file_is_begun_anew(tmp_path: Path) -> None:
     assert known(path) is not None
 
 
+def test_another_table_is_begun_anew(tmp_path: Path) -> None:
+    """A file of this version by its number that somebody else laid out."""
+    path = tmp_path / FILE
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript("CREATE TABLE replies (x); PRAGMA user_version = 1")
+    assert "damaged" in kept(path)[0]
+    kept(path)
+    assert known(path) is not None
+
+
 def test_a_damaged_page_is_begun_anew(tmp_path: Path) -> None:
     """Damage that shows only when a row is looked for."""
     path = tmp_path / FILE
@@ -269,15 +280,8 @@ def test_another_process_that_writes_holds_nobody_up(tmp_path: Path) -> None:
 # In a run
 
 
-def script(*root: str | Reply, sub: Callable[[str], str | Reply] = str.upper) -> Callable[[dict[str, Any]], Any]:
-    left = list(root)
-
-    def answer(request: dict[str, Any]) -> str | Reply:
-        if request["messages"][0]["role"] == "system":
-            return left.pop(0)
-        return sub(str(request["messages"][-1]["content"]))
-
-    return answer
+def script(*root: str | Reply, sub: Callable[[str], str | Reply] = str.upper) -> Script:
+    return conversation(*root, sub=sub)
 
 
 BATCH = 'said = llm_query_batched(["a", "b", "a"])\nsaid.append(llm_query("c"))\nprint(said)'
@@ -361,6 +365,8 @@ def test_caches_are_shown_and_removed(
     assert replies["oldest"].endswith("Z")
     assert (texts["name"], texts["entries"], texts["oldest"]) == ("texts", 0, None)
     assert "1 entry · 3 KB" in cache()
+    with pytest.raises(UsageError, match="no JSON"):
+        app.run(["cache", "clear", "--json"])
     assert cache("clear", "replies").startswith("removed replies (1 entry")
     assert not list(folder.glob("replies*"))
     assert cache("clear", "-y").startswith("removed corpora (1 entry · 3 KB")

@@ -211,6 +211,24 @@ def test_who_answered_is_in_the_result(text: Path) -> None:
     assert SENTINEL_KEY not in json.dumps(result.to_json())
 
 
+def test_what_a_stand_in_said_is_on_record(text: Path, tmp_path: Path) -> None:
+    """The next run asks the model that fails once more, and has the reply of the one that stands in for nothing."""
+
+    def reply(request: dict[str, Any]) -> Reply | str:
+        if request["messages"][0]["role"] == "system":
+            return "```repl\nFINAL(llm_query('How long?'))\n```"
+        return Reply("no such model", 404) if request["model"] == "gone" else "Ninety days."
+
+    models = {"first": {"model": "openai/gone", "price": PRICE, "fallback": ["own"]}} | OWN
+    with ScriptedServer(reply) as server:
+        environ = KEYED | {"OPENAI_API_BASE": server.base_url}
+        asked = job(text, environ, models=models, sub_model="first", mode="rlm")
+        first, second = (answer(replace(asked, cache=tmp_path / "cache")) for _ in range(2))
+        assert [request.body["model"] for request in server.requests] == ["own", "gone", "own", "own", "gone"]
+    assert (first.answer, second.answer) == ("Ninety days.", "Ninety days.")
+    assert (first.usage.calls_from_cache, second.usage.calls_from_cache) == (0, 1)
+
+
 def test_a_stand_in_must_be_usable(text: Path) -> None:
     """Its key is looked for before the run, and its address is held to --local as any other; offline is none."""
     with pytest.raises(ConfigError, match="fallback: no API key for anthropic/claude-sonnet-4-5"):

@@ -16,7 +16,7 @@ from rlm_cli.errors import ModelError
 from rlm_cli.events import CompletionFinished, Event, NoticeGiven
 from rlm_cli.ledger import Ledger, Limits
 from rlm_cli.models import Model, connect
-from rlm_cli.models.cut import fewest_tokens, is_cut
+from rlm_cli.models.cut import at_most, fewest_tokens, is_cut
 from rlm_cli.models.ollama import Room
 
 PROSE = "The tenant shall give notice of thirty days before the end of the lease, in writing, to the landlord. "
@@ -54,6 +54,31 @@ def test_half_a_prompt_is_found_out() -> None:
     assert not is_cut(asked(PROSE * 20), 1)  # too little to tell a cut from a strange way of counting
 
 
+def test_the_quick_look_overlooks_nothing() -> None:
+    """What is not looked at closely could not have been a cut."""
+    rng = random.Random(5)
+    pieces = [
+        "word",
+        "it's",
+        " ",
+        ", ",
+        "\n",
+        "9",
+        "…",
+        "Ärger",
+        "лист",
+        "通知書",
+        "\u0301",
+        "—",
+        "_",
+        "\ud800",
+        "x" * 30,
+    ]
+    for _ in range(300):
+        text = "".join(rng.choices(pieces, k=rng.randrange(400)))
+        assert fewest_tokens(text) <= at_most(text)
+
+
 def test_room_grows_in_steps_and_never_back() -> None:
     """Every change loads the model anew: few of them, never above the window."""
     for window, steps in (
@@ -79,13 +104,12 @@ def ollama_says(text: str, counted: int) -> Reply:
 
 
 def ollama(*replies: Reply) -> ScriptedServer:
-    """It answers questions in turn; litellm asks what a model can do too."""
-    left = list(replies)
-    return ScriptedServer(lambda request: left.pop(0) if "messages" in request else Reply(body=b"{}"))
+    """It answers questions in turn, and is asked nothing else: more requests than replies are a failure."""
+    return ScriptedServer(replies)
 
 
 def rooms(server: ScriptedServer) -> list[int]:
-    return [request.body["options"]["num_ctx"] for request in server.requests if "messages" in request.body]
+    return [request.body["options"]["num_ctx"] for request in server.requests]
 
 
 def asked_of(server: ScriptedServer, name: str, text: str, **table: Any) -> tuple[Completion | ModelError, list[Event]]:
@@ -115,6 +139,18 @@ def test_ollama_gets_room_for_the_prompt() -> None:
         for text, table in ((PROSE, {"window": 65_536}), (PROSE * 10, {"options": {"num_ctx": 5_000}})):
             assert isinstance(asked_of(server, "ollama_chat/x", text, **table)[0], Completion)
         assert rooms(server) == [8_192, 5_000]
+
+
+@pytest.mark.parametrize("name", ["ollama_chat/nobody-knows", "ollama/nobody-knows"])
+def test_no_server_is_asked_what_an_ollama_model_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """litellm would, five times a request, at the address of the environment whatever the configuration says."""
+    whole = {"model": "x", "response": "ok", "message": {"role": "assistant", "content": "ok"}, "done": True}
+    reply = Reply(body=json.dumps(whole | {"prompt_eval_count": 100, "eval_count": 3}).encode())
+    with ScriptedServer([]) as elsewhere, ollama(reply, reply) as server:
+        monkeypatch.setenv("OLLAMA_API_BASE", f"http://127.0.0.1:{elsewhere.port}")
+        for _ in range(2):
+            assert isinstance(asked_of(server, name, PROSE)[0], Completion)
+        assert (len(server.requests), len(elsewhere.requests)) == (2, 0)
 
 
 def test_a_full_room_is_a_cut_prompt() -> None:

@@ -8,17 +8,14 @@ import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Rlm
-from scripted import Reply, ScriptedServer
+from scripted import Reply, Script, ScriptedServer, conversation
 
 from rlm_cli import kept
 from rlm_cli.builder import CorpusBuilder
 from rlm_cli.corpus import Corpus
-
-Script = Callable[[dict[str, Any]], str | Reply]
 
 
 def block(code: str) -> str:
@@ -31,14 +28,7 @@ def called(code: str, id: str) -> Reply:
 
 
 def script(*root: str | Reply, sub: Callable[[str], str | Reply] = lambda prompt: "ok") -> Script:
-    left = list(root)
-
-    def answer(request: dict[str, Any]) -> str | Reply:
-        if request["messages"][0]["role"] == "system":
-            return left.pop(0)
-        return sub(str(request["messages"][-1]["content"]))
-
-    return answer
+    return conversation(*root, sub=sub)
 
 
 @pytest.fixture
@@ -94,6 +84,18 @@ def test_a_follow_up_goes_on_where_the_run_ended(asked: Callable[..., tuple[int,
     result = json.loads(out)
     assert (code, result["answer"], result["question"]) == (0, "40", "Together?"), err
     assert {"code": "continued"}.items() <= result["notices"][0].items()
+
+
+def test_a_follow_up_pays_for_no_sub_call_that_an_earlier_run_made(asked: Callable[..., tuple[int, str, str]]) -> None:
+    """Asked anew, in code of its own: the reply is on record since the first run."""
+    again = block("FINAL(llm_query('How many?', docs['docs/a.txt'].text))")
+    with ScriptedServer(script(block(FIRST), block("FINAL(1)"), again, sub=first)) as server:
+        assert asked(server, "--mode", "rlm", "How long at Acme?", "docs")[0] == 0
+        sent = len(server.requests)
+        code, out, err = asked(server, "-c", "--json", "How long, once more?")
+        assert len(server.requests) == sent + 1
+    result = json.loads(out)
+    assert (code, result["answer"], result["usage"]["calls_from_cache"]) == (0, "30", 1), err
 
 
 def test_calls_of_the_repl_are_part_of_the_history(asked: Callable[..., tuple[int, str, str]]) -> None:

@@ -22,6 +22,7 @@ RUN = {
     "deadline",
     "pace",
     "request",
+    "stand_ins",
     "forecast",
     "stream",
     "contexts",

@@ -71,7 +71,6 @@ def failure(model: Model) -> RlmError:
         ("mine", {"models": {"mine": {"model": "openai/qwen", "api_base": "http://127.0.0.1:11434/v1"}}}, "lean"),
         ("mine", {"models": {"mine": {"model": "hosted_vllm/qwen", "api_base": "http://127.0.0.1:1/v1"}}}, "lean"),
         ("mine", {"models": {"mine": {"model": "openai/qwen", "transport": "litellm"}}}, "litellm"),
-        ("mine", {"models": {"mine": {"model": "openai/q", "api_base": "http://me:secret@127.0.0.1:1/v1"}}}, "litellm"),
     ],
 )
 def test_which_way(name: str, settings: dict[str, Any], way: str) -> None:

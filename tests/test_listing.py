@@ -23,7 +23,7 @@ from rlm_cli.cli.doctor import _servers
 from rlm_cli.cli.listing import models as command
 from rlm_cli.errors import ConfigError
 from rlm_cli.models import OFFLINE, catalog
-from rlm_cli.models.connection import address_in
+from rlm_cli.models.addresses import address_in
 from rlm_cli.models.servers import KINDS, NOBODY, Server, ollama_window, read_models, running
 from rlm_cli.settings import Settings
 

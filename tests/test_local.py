@@ -51,7 +51,7 @@ def test_every_model_of_a_run_is_held_here() -> None:
         ("https://localhost:9/v1", "https://localhost:9/v1"),
         ("http://[::1]:9/v1", "http://[::1]:9/v1"),
         ("http://2130706433:9/v1", "http://127.0.0.1:9/v1"),  # a name to urllib, a number to the resolver
-        ("http://u:p@0x7f.1:9/v1", "http://127.0.0.1:9/v1"),
+        ("http://0x7f.1:9/v1", "http://127.0.0.1:9/v1"),
         ("https://2130706433:9/v1", None),
         ("http://0.0.0.0:9/v1", None),
         ("http://[::ffff:10.0.0.1]:9/v1", None),

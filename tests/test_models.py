@@ -580,6 +580,46 @@ def test_a_price_of_ones_own_wins_over_the_map() -> None:
     assert linked("mine", models={"mine": table}).price == Price(1, 2, reasoning=3)
 
 
+@both_ways
+def test_parts_of_a_usage_are_no_more_than_the_whole() -> None:
+    """What a server miscounts costs no more than all of it at that price; what it does not count is free where all is."""
+    usage = {"prompt_tokens": 2_000, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 10**9}}
+    usage |= {"completion_tokens_details": {"reasoning_tokens": 10**9}}
+    assert ask([Reply("yes", usage=usage)])[0].usage == Usage(2_000, 3, 2_000, 0, 3)
+    uncounted = ask([Reply("yes", usage=None)])[0]
+    assert uncounted.usd(Price(1.0, 2.0)) is None
+    assert uncounted.usd(Price(0.0, 0.0)) == 0.0
+
+
+def test_thoughts_that_are_counted_beside_the_output_are_paid_for() -> None:
+    """xAI's `completion_tokens` leave out the thoughts, its total does not; OpenAI's hold them."""
+    thoughts = {"completion_tokens_details": {"reasoning_tokens": 500}, "prompt_tokens": 2_000}
+    beside = thoughts | {"completion_tokens": 100, "total_tokens": 2_600}
+    within = thoughts | {"completion_tokens": 600, "total_tokens": 2_600}
+    for usage in (beside, within):
+        assert ask([Reply("yes", usage=usage)])[0].usage == Usage(2_000, 600, reasoning_tokens=500)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"model": "x"}, r"^\[models.x\] model: unknown model 'x'"),
+        ({"model": ""}, "unknown model ''"),
+        ({"model": "openai/"}, "'openai/' names a provider and no model"),
+        ({"model": OFFLINE}, "needs no table"),
+        ({"model": "nobody/y"}, "unknown provider 'nobody' in 'nobody/y'"),
+        ({"model": "openai/y", "options": {"temperature": float("nan")}}, "option 'temperature' has a value"),
+        ({"model": "openai/y", "api_base": "http://me:hunter2@127.0.0.1:1/v1"}, "127.0.0.1 holds a user's name"),
+    ],
+)
+def test_a_table_that_cannot_work_is_named(table: dict[str, Any], message: str) -> None:
+    """It is the table that is wrong, not the name somebody typed, and it is said before anything is sent."""
+    with pytest.raises(ConfigError, match=message) as caught:
+        linked("x", models={"x": table})
+    assert "hunter2" not in f"{caught.value} {caught.value.hint}"
+    assert caught.value.hint not in ("x", "openai/")
+
+
 def test_what_is_not_known() -> None:
     """An unknown model has no price (which is not zero) and a cautious window."""
     model = linked("openai/never-heard-of")

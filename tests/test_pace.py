@@ -315,6 +315,29 @@ def test_another_model_answers_for_one_that_fails_for_good(error: RlmError, aske
     virtual.run(main())
 
 
+def test_two_names_of_one_model_share_its_minute() -> None:
+    """Their requests are counted together where they go, so also here; another account, or another model, is another."""
+
+    async def main() -> None:
+        here = {"model": "openai/m", "api_base": "http://127.0.0.1:1/v1"}
+        tables = {
+            "slow": here | {"effort": "high", "rpm": 5},
+            "fast": here | {"rpm": 9},
+            "else": here | {"model": "openai/n"},
+            "other": here | {"key": {"env": "OTHER"}},
+        }
+        environ = {"OTHER": SENTINEL_KEY}
+        lanes = Asking().dispatch._lane
+        slow, fast, *apart = (
+            lanes(connect(name, models=tables, keys={}, environ=environ)) for name in ("slow", "fast", "else", "other")
+        )
+        assert slow is fast
+        assert (slow._rpm, slow._tpm) == (5, None)
+        assert len({id(lane) for lane in (slow, *apart)}) == 3
+
+    virtual.run(main())
+
+
 @pytest.mark.parametrize(
     "error", [ConfigError("wrong key"), ModelError("too long", too_long=True), ModelError("filtered")],
     ids=["key", "too long", "filter"],

@@ -51,6 +51,8 @@ def cache(arguments: list[str], options: dict[str, Any]) -> int:
     match arguments:
         case [] | ["stats"]:
             _stats(bool(options.get("json")))
+        case ["clear", *_] if options.get("json"):
+            raise UsageError("cache clear prints no JSON", hint="leave out --json")
         case ["clear"]:
             _clear(CACHES, bool(options.get("yes")))
         case ["clear", name] if any(one.name == name for one in CACHES):

@@ -39,13 +39,17 @@ class Confirmation:
         likely = min(cost.expected.usd or 0.0, float("inf") if cost.high is None else cost.high)
         if self._above is None or likely <= self._above or self._source is None:
             return True
-        self.is_open = True
+        self.is_open, typed = True, b""
         self._view.pause()
         try:
             self._stream.write(clean("\n".join(cost_lines(cost))) + "\ngo on? [Y/n] ")
             self._stream.flush()
-            return (await self._line(self._source.fileno())).strip().lower() in (b"", b"y", b"yes")
+            typed = await self._line(self._source.fileno())
+            return typed.strip().lower() in (b"", b"y", b"yes")
         finally:
+            if not typed.endswith(b"\n"):  # Ctrl-C, Ctrl-D: what comes next begins a line
+                with suppress(OSError):
+                    self._stream.write("\n")
             self.is_open = False
 
     async def _line(self, descriptor: int) -> bytes:

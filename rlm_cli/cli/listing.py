@@ -76,7 +76,9 @@ def _checked(whole: Listing, s: Settings, options: dict[str, Any]) -> tuple[dict
         transport=s.transport,
     )
     where = model.endpoint or "this process"
-    tell(f"rlm: one call to {one_line(model.name)} at {one_line(where)}, for {usd(ceiling_usd(model))} at most\n")
+    ceiling = ceiling_usd(model)
+    most = "its cost is not known" if ceiling is None else f"for {usd(ceiling)} at most"
+    tell(f"rlm: one call to {one_line(model.name)} at {one_line(where)}, {most}\n")
     done = asyncio.run(check(model))
     if done.error is not None:
         say_error(done.error, s.color)

@@ -8,7 +8,7 @@ says so. Where nobody would see that notice (`careful`), it is refused instead.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -175,6 +175,12 @@ def least_cached(model: Model) -> int:
     """Tokens from which on the model's provider caches a beginning that is marked as shared; 0: it wants no marks."""
     connection = _connection_of(model)
     return connection.least_cached if connection is not None else 0
+
+
+def deployment(model: Model) -> Hashable:
+    """The same for models that are one to whoever counts requests: whatever their names and options here."""
+    connection = _connection_of(model)
+    return connection.deployment if connection is not None else (model.endpoint, model.name)
 
 
 def _connection_of(model: Model) -> Connection | None:

@@ -56,6 +56,10 @@ class Answered(Exception):
         self.body = body
 
 
+class NoReply(Exception):
+    """What came broke off, or is none."""
+
+
 class ChatModel:
     """A model at an address that speaks OpenAI's chat completions. See `Model` for the attributes."""
 
@@ -205,7 +209,7 @@ class ChatModel:
                 try:
                     piece = unpacked.decompress(piece, most - size + 1)
                 except zlib.error:
-                    raise json.JSONDecodeError("not packed as it says", "", 0) from None
+                    raise NoReply("it is not packed as it says") from None
             pieces.append(piece)
             size += len(piece)
             if size > most:
@@ -227,12 +231,11 @@ def _parsed(raw: bytes, headers: Mapping[str, str]) -> Any:
     """A reply's JSON. Raises `Answered` where it holds an error instead, as some gateways have it."""
     try:
         reply = json.loads(raw)
-    except RecursionError:
-        raise json.JSONDecodeError("nested too deeply", "", 0) from None
-    except UnicodeDecodeError:
-        raise json.JSONDecodeError("not in UTF-8", "", 0) from None
+    except (ValueError, RecursionError):
+        reply = None
     if not isinstance(reply, dict):
-        raise json.JSONDecodeError("no object", "", 0)
+        begins = raw[:60].decode("utf-8", "replace")
+        raise NoReply(f"its {len(raw):,} bytes begin with {begins!r}" if begins.strip() else "it is empty")
     choices = reply.get("choices")
     first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     error = first.get("error") or (None if choices else reply.get("error"))

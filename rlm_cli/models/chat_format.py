@@ -151,15 +151,24 @@ def _sealed(message: Any, provider: str) -> str:
 
 
 def _usage(usage: Any) -> Usage:
-    """Tokens as the provider counted them, zeros where it did not."""
+    """Tokens as the provider counted them, zeros where it did not.
+
+    Parts are never more than the whole they are parts of. xAI counts thoughts beside the output, which its total tells.
+    """
     given = _get(usage, "prompt_tokens_details")
     written = _get(usage, "completion_tokens_details")
+    sent, said = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    thought = _count(written, "reasoning_tokens")
+    if thought and _count(usage, "total_tokens") == sent + said + thought:
+        said += thought
+    cached = min(_count(given, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens"), sent)
+    kept = _count(given, "cache_creation_tokens") or _count(usage, "cache_creation_input_tokens")
     return Usage(
-        input_tokens=_count(usage, "prompt_tokens"),
-        output_tokens=_count(usage, "completion_tokens"),
-        cached_input_tokens=_count(given, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens"),
-        cache_write_tokens=_count(given, "cache_creation_tokens") or _count(usage, "cache_creation_input_tokens"),
-        reasoning_tokens=_count(written, "reasoning_tokens"),
+        input_tokens=sent,
+        output_tokens=said,
+        cached_input_tokens=cached,
+        cache_write_tokens=min(kept, sent - cached),
+        reasoning_tokens=min(thought, said),
     )
 
 

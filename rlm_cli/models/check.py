@@ -50,7 +50,7 @@ class Check:
 
 def ceiling_usd(model: Model) -> float | None:
     """What the call costs at most; None = unknown."""
-    return None if model.price is None else model.price.cost(Usage(INPUT_CEILING, OUTPUT_TOKENS))
+    return None if model.price is None else model.price.ceiling(INPUT_CEILING, OUTPUT_TOKENS)
 
 
 async def check(model: Model) -> Check:
@@ -71,12 +71,4 @@ async def check(model: Model) -> Check:
     finally:
         seconds = time.monotonic() - began
         await model.close()
-    return Check(model.name, model.endpoint, seconds, completion.usage, _cost(model, completion), error)
-
-
-def _cost(model: Model, completion: Completion) -> float | None:
-    usage = completion.usage
-    if completion.cost_usd is not None:
-        return completion.cost_usd
-    counted = bool(usage.input_tokens or usage.output_tokens)
-    return model.price.cost(usage) if model.price is not None and counted else None
+    return Check(model.name, model.endpoint, seconds, completion.usage, completion.usd(model.price), error)

@@ -10,20 +10,18 @@ A provider's key goes to the provider's own address, or to the one the environme
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import json
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from ..call import Dialect
 from ..errors import ConfigError
 from ..ledger import Price
-from . import caching, catalog
+from . import OFFLINE, caching, catalog
 from . import keys as credentials
-from .transport import Transport, chat_address
+from .addresses import address_in, held_here, host_of, is_loopback, refuse_user
+from .transport import Transport, chat_address, what_needs_litellm
 from .transport import choose as choose_transport
 
 NO_KEY = "none"
@@ -101,6 +99,11 @@ class Connection:
         return caching.least_tokens(self.provider, self.model)
 
     @property
+    def deployment(self) -> tuple[str | None, ...]:
+        """Whose requests are counted together: one model, at one address, on one account."""
+        return (self.provider, self.endpoint, self.api_base, self.model, self.key)
+
+    @property
     def identity(self) -> str:
         """All that a sub-call's reply depends on beside the request: two connections with the same one are one model.
         Who asks is no part of it, so neither is the key."""
@@ -130,27 +133,28 @@ def resolve(name: str, around: Surroundings) -> Connection:
     prefix, slash, bare = model.partition("/")
     provider = catalog.provider(prefix) if slash and bare else None
     if provider is None:
-        raise _unknown(name, model, around.models)
+        raise _unknown(name, model, around.models, bool(table))
     if "://" in bare or "http:" in bare or "https:" in bare:  # litellm would send texts there
         hint = f'[models.NAME] with model = "{prefix}/…" and api_base = "http://…"'
         raise ConfigError(f"{name}: an address is no model's name", hint=hint)
     api_base = table.get("api_base") or address_in(around.environ, provider)
-    endpoint = _host(api_base, name) if api_base else provider.host
+    endpoint = host_of(api_base, name) if api_base else provider.host
     if endpoint is None and provider.own_address:
         raise ConfigError(
             f"{name}: no address for {prefix}/",
             why="the server is yours, so only you know where it is",
             hint=f'[models.NAME] with model = "{model}" and api_base = "http://…", or {prefix.upper()}_API_BASE=…',
         )
-    loopback = _is_loopback(endpoint, resolving=around.local)
+    loopback = is_loopback(endpoint, resolving=around.local)
     if around.local and not loopback:
         raise ConfigError(
             f"--local: {name} is not on this machine",
             why=f"its texts would go to {endpoint or f'an address that only {prefix} knows'}",
             hint="name a model of a server on this machine, or leave out --local",
         )
-    if around.local and api_base:
-        api_base = _held_here(api_base, name)
+    if api_base:
+        refuse_user(api_base, name)
+        api_base = held_here(api_base, name) if around.local else api_base
     options, sub_options = _options(around.options, table.get("options", {}), name)
     tier = {**options, **sub_options}.get("service_tier")
     known = _known(provider, bare, table, tier if tier in ("priority", "flex") else "")
@@ -176,9 +180,7 @@ def resolve(name: str, around: Surroundings) -> Connection:
     if key is None and own_server:
         key = NO_KEY
     effort = table.get("effort", around.effort if reasons else None)
-    transport = choose_transport(
-        table.get("transport", around.transport),
-        name,
+    needs_litellm = what_needs_litellm(
         provider,
         known,
         api_base=api_base,
@@ -186,6 +188,7 @@ def resolve(name: str, around: Surroundings) -> Connection:
         effort=effort is not None and "effort" not in table,
         tools=protocol != "text",
     )
+    transport = choose_transport(table.get("transport", around.transport), name, needs_litellm)
     # OpenAI's newer models want the new name of the limit, servers that imitate it often know the old one only.
     new_name = prefix == "openai" and (api_base is None or (known is not None and known.reasons))
     return Connection(
@@ -305,106 +308,37 @@ def _options(given: Sequence[str], configured: Mapping[str, Any], name: str) -> 
     for key in (*both, *sub):
         if key in _OURS:
             raise ConfigError(f"{name}: {key!r} is no option of a model", why="rlm decides it", hint="rlm ask --help")
+        try:
+            json.dumps((both | sub)[key], allow_nan=False)
+        except (TypeError, ValueError):  # a date, nan
+            raise ConfigError(f"{name}: option {key!r} has a value that no request can carry") from None
     return both, sub
 
 
-def _unknown(name: str, model: str, models: Mapping[str, Any]) -> ConfigError:
+def _unknown(name: str, model: str, models: Mapping[str, Any], is_table: bool) -> ConfigError:
+    """`is_table`: the model stands in `[models.NAME]`, which cannot name another one, or itself."""
     prefix, slash, bare = model.partition("/")
+    where = f"[models.{name}] model: " if is_table else ""
     if prefix == "offline":
-        return ConfigError(f"there is no model {model!r}", hint="offline/extractive")
+        if is_table and model == OFFLINE:
+            why = "it is asked without an address, a key or options"
+            return ConfigError(f"{where}{model} needs no table", why=why, hint=f"--model {model}")
+        return ConfigError(f"{where}there is no model {model!r}", hint=OFFLINE)
     if slash and not bare:
-        return ConfigError(f"{name!r} names a provider and no model", hint=f"{prefix}/MODEL")
+        return ConfigError(f"{where}{model!r} names a provider and no model", hint=f"{prefix}/MODEL")
     if slash:
         near = [f"{provider}/{bare}" for provider in catalog.near_providers(prefix)]
-        return ConfigError(f"unknown provider {prefix!r} in {name!r}", hint=_or(near) or "provider/model")
-    near = difflib.get_close_matches(name, list(models), n=2) + catalog.near_models(model)
+        return ConfigError(f"{where}unknown provider {prefix!r} in {model!r}", hint=_or(near) or "provider/model")
+    near = catalog.near_models(model)
+    if is_table:
+        why = "a model is provider/model there"
+        return ConfigError(f"{where}unknown model {model!r}", why=why, hint=_or(near) or f"openai/{model or 'MODEL'}")
+    near = difflib.get_close_matches(name, list(models), n=2) + near
     return ConfigError(
         f"unknown model {name!r}",
         why="a model is provider/model, or the NAME of a [models.NAME] in the configuration",
         hint=_or(near) or f"openai/{model}",
     )
-
-
-def address_in(environ: Mapping[str, str], provider: catalog.Provider) -> str | None:
-    """The address the environment gives a provider, by the names litellm and the SDKs use, and Ollama itself."""
-    stem = provider.name.upper().replace("-", "_")
-    stems = (stem, "OLLAMA") if stem == "OLLAMA_CHAT" else (stem,)
-    names = [f"{stem}{ending}" for stem in stems for ending in ("_API_BASE", "_BASE_URL")]
-    given = next((environ[name].strip() for name in names if environ.get(name, "").strip()), None)
-    if given is None and provider.name.startswith("ollama") and environ.get("OLLAMA_HOST", "").strip():
-        return _ollama_host(environ["OLLAMA_HOST"].strip())
-    return given
-
-
-def _ollama_host(said: str) -> str:
-    """`OLLAMA_HOST` as Ollama's own client reads it: what a server listens on may stand there too, and no port."""
-    scheme, there, rest = said.rpartition("://")
-    try:
-        parts = urlsplit(f"//{rest}")
-        host, port = parts.hostname or "127.0.0.1", parts.port
-    except ValueError:
-        raise ConfigError("OLLAMA_HOST is no address", hint="OLLAMA_HOST=127.0.0.1:11434") from None
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    host = f"[{host}]" if ":" in host else host
-    usual = {"http": 80, "https": 443}.get(scheme, 11434) if there else 11434
-    return f"{scheme or 'http'}://{host}:{port or usual}{parts.path.rstrip('/')}"
-
-
-def _host(api_base: str, name: str) -> str:
-    """`host:port` of an address; whatever a URL may hold besides (user, password) is not shown."""
-    try:
-        parts = urlsplit(api_base)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port, parts = None, None, urlsplit("")
-    if parts.scheme not in ("http", "https") or not host:
-        raise ConfigError(f"{name}: api_base is no address", hint='api_base = "http://127.0.0.1:8000/v1"')
-    shown = f"[{host}]" if ":" in host else host
-    return f"{shown}:{port}" if port else shown
-
-
-def _is_loopback(endpoint: str | None, *, resolving: bool) -> bool:
-    """Whether every address of the host is loopback. Without `resolving` only what shows without asking a resolver."""
-    if endpoint is None:
-        return False
-    host = urlsplit(f"//{endpoint}").hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        pass
-    if not resolving:
-        return host == "localhost"
-    try:
-        addresses = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(host, None)}
-    except OSError:
-        return False
-    return bool(addresses) and all(ipaddress.ip_address(address).is_loopback for address in addresses)
-
-
-def _held_here(api_base: str, name: str) -> str:
-    """An address that was found to be loopback, with the number in place of its name: the next look-up may say another.
-
-    `localhost` stays: it may be both `127.0.0.1` and `::1`, of which a server may know one.
-    """
-    parts = urlsplit(api_base)
-    host = parts.hostname or ""
-    try:
-        ipaddress.ip_address(host)
-        return api_base
-    except ValueError:
-        if host == "localhost":
-            return api_base
-    if parts.scheme == "https":
-        raise ConfigError(
-            f"--local: {name} has an https address with a name",
-            why="where a name leads may change, and TLS wants the name",
-            hint="an address like http://127.0.0.1:8000/v1 or https://localhost:8000/v1",
-        )
-    found = sorted({str(info[4][0]) for info in socket.getaddrinfo(host, None)}, key=lambda one: ":" in one)
-    if not all(ipaddress.ip_address(one.partition("%")[0]).is_loopback for one in found):
-        raise ConfigError(f"--local: {name} is not on this machine", why=f"{host} leads elsewhere by now")
-    here = f"[{found[0]}]" if ":" in found[0] else found[0]
-    return parts._replace(netloc=f"{here}:{parts.port}" if parts.port else here).geturl()
 
 
 def _wanted(kind: type | tuple[type, ...]) -> str:

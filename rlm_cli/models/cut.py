@@ -19,7 +19,7 @@ cut like the others), a tokenizer (every model has its own; downloads).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from ..call import Message
 from ..errors import ModelError
@@ -31,6 +31,7 @@ LEAST_LOST = 500
 LONGEST_TOKEN = 20
 """Characters. Longer ones are runs of one character, which is no word."""
 _WORD = re.compile(r"[\w'’]+")
+_WORDS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_'"
 _UNSPACED = re.compile(r"[぀-ヿ㐀-鿿豈-﫿]")
 _CHARS_PER_UNSPACED_TOKEN = 4
 
@@ -43,17 +44,25 @@ def fewest_tokens(text: str) -> int:
     return max(len(words) + unspaced, long)
 
 
-def is_cut(messages: Iterable[Message], counted: int) -> bool:
+def at_most(text: str) -> int:
+    """What `fewest_tokens` does not exceed, in a fiftieth of its time: between two words there is a byte of no word."""
+    data = text.encode("utf-8", "replace")
+    return max(len(data.translate(None, _WORDS)) + 1, len(data) // LONGEST_TOKEN)
+
+
+def is_cut(messages: Sequence[Message], counted: int) -> bool:
     """Whether a server that counted `counted` input tokens cannot have read these messages. 0 = it did not count."""
-    if counted <= 0:
-        return False
-    fewest = sum(fewest_tokens(message.content) for message in messages)
+    if counted <= 0 or not _is_short(counted, sum(at_most(message.content) for message in messages)):
+        return False  # as good as always: 400 KB would hold up the event loop for 15 ms
+    return _is_short(counted, sum(fewest_tokens(message.content) for message in messages))
+
+
+def _is_short(counted: int, fewest: int) -> bool:
     return counted < fewest * SLACK and fewest - counted > LEAST_LOST
 
 
-def refuse_cut(name: str, messages: Iterable[Message], usage: Usage) -> None:
+def refuse_cut(name: str, messages: Sequence[Message], usage: Usage) -> None:
     """Raises `ModelError` (`prompt_cut`, `too_long`) for a reply to a prompt that was not read whole."""
-    messages = tuple(messages)
     if is_cut(messages, usage.input_tokens):
         fewest = sum(fewest_tokens(message.content) for message in messages)
         raise cut_error(name, usage, f"{fewest:,} tokens or more")

@@ -212,7 +212,7 @@ def _unreachable(error: BaseException) -> str | None:
 
 def _broke_off(error: BaseException) -> bool:
     """Whether an answer had begun: then it may be billed."""
-    return bool(_kinds(error) & {"ClientPayloadError", "JSONDecodeError"})
+    return bool(_kinds(error) & {"ClientPayloadError", "JSONDecodeError", "NoReply"})
 
 
 def _kinds(error: BaseException) -> set[str]:

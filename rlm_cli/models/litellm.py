@@ -91,6 +91,13 @@ def _follow_nobody() -> None:
     httpx.AsyncClient.send = guarded  # type: ignore[method-assign]
 
 
+def _describe(litellm: Any, connection: Connection) -> None:
+    """Ollama's models are not on litellm's map, so it would ask a server about each, five times a request, at the
+    address that it believes in and partly while the event loop waits. What it would learn is not used here."""
+    free = {"mode": "chat", "input_cost_per_token": 0.0, "output_cost_per_token": 0.0}
+    litellm.model_cost.setdefault(connection.model, {"litellm_provider": connection.provider} | free)
+
+
 class LitellmModel:
     """A model behind litellm. See `Model` for the attributes."""
 
@@ -129,6 +136,8 @@ class LitellmModel:
     ) -> Completion:
         """One request through litellm. Raises as the protocol says; no failure keeps a reference to the request."""
         litellm = await asyncio.wrap_future(start_import())
+        if self._room is not None:
+            _describe(litellm, self._connection)
         _asked.add(self)
         _asking.set(True)
         failure: RlmError

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..call import Completion, Message
 from ..schema import Schema
-from . import Model
+from . import Model, on_record
 from .replies import Replies, Request
 
 
@@ -41,6 +41,10 @@ class Recorded:
     @structured.setter
     def structured(self, value: bool) -> None:
         self._model.structured = value
+
+    def beside(self, other: Model) -> Model:
+        """What is on record of another model, in front of that one, for the same asker."""
+        return on_record(other, self._replies, self._sample)
 
     async def recall(
         self, messages: Sequence[Message], max_output_tokens: int, schema: Schema | None = None

@@ -144,6 +144,8 @@ class Replies:
         except sqlite3.OperationalError as error:  # locked, read-only, full, not to be opened
             if "locked" in str(error):
                 self._paused_until = time.monotonic() + PAUSE_S
+            elif "no such" in str(error) or "no column" in str(error):  # of this version by its number only
+                self._begin_anew(error, loop)
             else:
                 self._reads_only = True
                 self._say(f"the cache of replies cannot be used: {error}", loop)
@@ -151,7 +153,7 @@ class Replies:
             self._begin_anew(error, loop)
         except (OSError, MemoryError) as error:
             self._reads_only = True
-            self._say(f"the cache of replies cannot be used: {error}", loop)
+            self._say(f"the cache of replies cannot be used: {getattr(error, 'strerror', None) or error}", loop)
         return None
 
     def _say(self, told: str, loop: asyncio.AbstractEventLoop) -> None:

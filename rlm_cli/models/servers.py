@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import ConfigError
-from .connection import address_in
+from .addresses import address_in
 
 PROBE_S = 0.3
 """Seconds, for all of them together."""

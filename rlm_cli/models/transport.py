@@ -25,30 +25,17 @@ _EFFORT = frozenset({"openai", "openrouter", "litellm_proxy", "hosted_vllm", "lm
 """Providers all of whose models that reason take `reasoning_effort`; of others litellm knows which do."""
 
 
-def choose(
-    wanted: str,
-    name: str,
-    provider: catalog.Provider,
-    known: catalog.Known | None,
-    *,
-    api_base: str | None,
-    options: Collection[str],
-    effort: bool,
-    tools: bool,
-) -> Transport:
-    """The way for one model. `wanted`: auto, lean or litellm; `effort`: one is sent though no table of the model's own
-    says so; `tools`: functions are offered from the start. Raises `ConfigError` where `lean` is wanted and cannot be.
+def choose(wanted: str, name: str, needs_litellm: str) -> Transport:
+    """The way for one model. `wanted`: auto, lean or litellm; `needs_litellm`: why plain HTTP will not do. Raises
+    `ConfigError` where `lean` is wanted and cannot be.
     """
-    if wanted == "litellm":
-        return "litellm"
-    why = _what_needs_litellm(provider, known, api_base, options, effort, tools)
-    if why and wanted == "lean":
+    if needs_litellm and wanted == "lean":
         raise ConfigError(
             f"{name}: transport lean is not possible",
-            why=why,
+            why=needs_litellm,
             hint='transport = "auto", or model = "openai/…" with the api_base of a server that speaks OpenAI\'s API',
         )
-    return "litellm" if why else "lean"
+    return "litellm" if needs_litellm or wanted == "litellm" else "lean"
 
 
 def chat_address(api_base: str) -> str:
@@ -58,19 +45,19 @@ def chat_address(api_base: str) -> str:
     return urlunsplit(parts._replace(path=f"{path}/chat/completions", fragment=""))
 
 
-def _what_needs_litellm(
+def what_needs_litellm(
     provider: catalog.Provider,
     known: catalog.Known | None,
+    *,
     api_base: str | None,
     options: Collection[str],
     effort: bool,
     tools: bool,
 ) -> str:
-    """Why plain HTTP will not do; empty where it will."""
+    """Why plain HTTP will not do; empty where it will. `effort`: one is sent though no table of the model's own says
+    so; `tools`: functions are offered from the start."""
     if provider.name not in catalog.CHAT:
         return f"{provider.name} does not speak plain OpenAI chat completions"
-    if api_base and urlsplit(api_base).username is not None:
-        return "its address holds a user's name"
     if foreign := sorted(_TRANSLATED.intersection(options)):
         return f"only litellm understands {', '.join(foreign)}"
     if known is not None and not known.chats and api_base is None:
