@@ -445,6 +445,9 @@ class TestMail:
             *("From: Привет <a@x>", "To: b@x", "Date: Mon, 1 Jan 2024 00:00:00 +0000", "Subject: Grüße", ""),
             *(
                 "Привет, long line",
+                "[attachment: _.._a.txt]",
+                "[attachment: part-2.pdf]",
+                "[attachment: Inner]",
                 "<_.._a.txt>",
                 "Привет<part-2.pdf>",
                 "%PDF-<Inner>",

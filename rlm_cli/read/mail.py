@@ -74,6 +74,15 @@ def _message(message: Message, options: Options) -> Iterator[Piece]:
     yield "\n"
     attached: list[Message] = []
     yield from _body(message, options, attached)
+    inside = list(_named(attached))
+    for name, _, _ in inside:
+        yield f"[attachment: {name}]\n"
+    for name, kind, part in inside:
+        yield Inside(name, _content(part), kind=kind)
+
+
+def _named(attached: list[Message]) -> Iterator[tuple[str, str, Message]]:
+    """Each attachment with a name of its own, and its kind."""
     names: dict[str, int] = {}
     for number, part in enumerate(attached, 1):
         name, kind = _name(part, number)
@@ -81,7 +90,7 @@ def _message(message: Message, options: Options) -> Iterator[Piece]:
         if names[name] > 1:
             stem, dot, suffix = name.rpartition(".")
             name = f"{stem} ({names[name]}).{suffix}" if dot else f"{name} ({names[name]})"
-        yield Inside(name, _content(part), kind=kind)
+        yield name, kind, part
 
 
 def _body(message: Message, options: Options, attached: list[Message], depth: int = 0) -> Iterator[str]:
