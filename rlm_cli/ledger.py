@@ -46,6 +46,10 @@ class StopReason(StrEnum):
     ERROR = "error"
 
 
+RUN_WIDE = frozenset({StopReason.MAX_BUDGET, StopReason.MAX_TOKENS, StopReason.MAX_SUBCALLS, StopReason.TIMEOUT})
+"""Limits that a child shares with its parent: where it met one, the parent will too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the whole tree of calls may use. None means no limit.

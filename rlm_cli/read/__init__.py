@@ -17,25 +17,28 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from .. import builder
 from ..builder import CorpusBuilder
 from ..errors import SourceError, UsageError
 from ..events import Reading
-from . import formats, frames, text, walk
+from . import formats, text, walk
 from .copies import Copies
-from .extract import Request
-from .frames import Frame
-from .members import Wanted
 from .pieces import NO_TEXT, Options
 from .pipes import Bounds, Pipe, Stopped
 from .walk import Found, Rules
-from .workers import Extracting, Extractors
+
+if TYPE_CHECKING:
+    from . import frames
+    from .extract import Request
+    from .frames import Frame
+    from .workers import Extracting, Extractors
 
 __all__ = ["Bounds", "Manifest", "Options", "Rules", "Skipped", "Stopped", "gather", "read_list"]
 
@@ -80,8 +83,8 @@ def gather(
     called at once and then at most every tenth of a second, from this thread. `bounds`: of what may never end.
     """
     walk.check(rules)
-    with Extractors() as extractors:
-        return _Gathering(rules, builder, stdin, progress, stop, extractors, options, bounds).read(sources)
+    with ExitStack() as closed_at_end:
+        return _Gathering(rules, builder, stdin, progress, stop, closed_at_end, options, bounds).read(sources)
 
 
 def read_list(path: str, stdin: BinaryIO) -> list[str]:
@@ -119,7 +122,7 @@ class _Gathering:
         stdin: BinaryIO | None,
         progress: Callable[[Reading], None],
         stop: threading.Event,
-        extractors: Extractors,
+        closed_at_end: ExitStack,
         options: Options,
         bounds: Bounds,
     ) -> None:
@@ -129,7 +132,7 @@ class _Gathering:
         self.builder = builder
         self.stdin = stdin
         self.stop = stop
-        self.extractors = extractors
+        self._closed_at_end = closed_at_end
         self.account = walk.Account()
         self.skipped: list[Skipped] = []
         self.cut: list[str] = []
@@ -140,6 +143,13 @@ class _Gathering:
         self._copies = Copies()
         self._same: dict[str | None, str] = {}
         self._came: dict[str | None, _Came] = {}
+
+    @cached_property
+    def extractors(self) -> Extractors:
+        """Loaded when there is something that is no text: most folders are read without."""
+        from .workers import Extractors
+
+        return self._closed_at_end.enter_context(Extractors())
 
     def read(self, sources: Sequence[str]) -> Manifest:
         seen: set[str] = set()
@@ -207,7 +217,7 @@ class _Gathering:
                 extracting = self.extractors.submit(self._request(one))
                 flying += 1
             queue.append((one, extracting))
-            while queue and (flying >= self.extractors.ahead or queue[0][1] is None):
+            while queue and (queue[0][1] is None or flying >= self.extractors.ahead):
                 if queue[0][1] is not None:
                     flying -= 1
                 yield queue.popleft()
@@ -287,6 +297,9 @@ class _Gathering:
     # ── what workers read ──
 
     def _request(self, found: Found) -> Request:
+        from .extract import Request
+        from .members import Wanted
+
         rules = self.rules
         way = walk.way(found.root) + found.path[len(found.root) :].lstrip("/") if found.root else found.path
         wanted = Wanted(
@@ -306,6 +319,8 @@ class _Gathering:
 
     def _extracted(self, found: Found, extracting: Extracting) -> None:
         """Everything a worker says of a file, into the corpus and the account."""
+        from . import frames
+
         outer = found.path.removesuffix("!/" + found.only) if found.only else found.path
         before = (self.builder.documents, len(self.skipped))
         with closing(extracting.frames(lambda: self._waiting(outer))) as told:
@@ -334,6 +349,8 @@ class _Gathering:
 
     def _document(self, path: str, kind: str, told: Iterator[Frame]) -> None:
         """One document, up to its end. Raises `_Abandoned` when it has none: nothing of it is left then."""
+        from . import frames
+
         page, damaged = 0, []
         with self.builder.document(printable(path), kind) as document:
             for frame in told:

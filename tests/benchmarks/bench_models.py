@@ -41,8 +41,9 @@ KEY = "sk-benchmark"
 RLM = Path(sys.executable).with_name("rlm")
 BODY = (
     b'{"id":"1","object":"chat.completion","created":1,"model":"x","choices":[{"index":0,"finish_reason":"stop",'
-    b'"message":{"role":"assistant","content":"yes"}}],"usage":{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}}'
+    b'"message":{"role":"assistant","content":"yes"}}],"usage":{"prompt_tokens":%d,"completion_tokens":1}}'
 )
+"""Its prompt's tokens are told as they would be: one that says fewer is taken for a server that cut the prompt."""
 BATCH = "```repl\\nFINAL(len(llm_query_batched([str(i) for i in range(64)])))\\n```"
 
 
@@ -72,14 +73,16 @@ class Answering(asyncio.Protocol):
         self.received.clear()
         Answering.in_flight += 1
         self.waiting = True
-        asyncio.get_running_loop().call_later(0.0 if root else Answering.delay, self.answer, root)
+        asyncio.get_running_loop().call_later(0.0 if root else Answering.delay, self.answer, root, length)
 
-    def answer(self, root: bool) -> None:
+    def answer(self, root: bool, length: int) -> None:
         if not self.waiting:
             return
         self.waiting = False
         Answering.in_flight -= 1
-        body = BODY.replace(b'"yes"', b'"%s"' % BATCH.encode()) if root else BODY
+        body = BODY % (length // 3)
+        if root:
+            body = body.replace(b'"yes"', b'"%s"' % BATCH.encode())
         head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
         self.transport.write(head + body)
 
