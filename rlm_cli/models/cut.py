@@ -34,6 +34,8 @@ _WORD = re.compile(r"[\w'’]+")
 _UNSPACED = r"[぀-ヿ㐀-鿿豈-﫿]"
 """Compiled when it is needed: that takes 2 ms, and most texts have none of these."""
 _CHARS_PER_UNSPACED_TOKEN = 4
+_APART = bytes(n for n in range(256) if n >= 0x80 or not _WORD.match(chr(n)))
+"""Bytes that stand between words of ASCII, or belong to characters of which nothing is known here."""
 
 
 def fewest_tokens(text: str) -> int:
@@ -44,11 +46,16 @@ def fewest_tokens(text: str) -> int:
     return max(len(words) + unspaced, long)
 
 
+def at_most(text: str) -> int:
+    """No less than `fewest_tokens`, thirty times as fast: whoever counted as many need not be doubted. Nearly all."""
+    data = text.encode("utf-8", "replace")
+    return max(len(data) - len(data.translate(None, _APART)) + 1, len(data) // LONGEST_TOKEN)
+
+
 def is_cut(messages: Iterable[Message], counted: int) -> bool:
     """Whether a server that counted `counted` input tokens cannot have read these messages. 0 = it did not count."""
     messages = tuple(messages)
-    most = sum(len(message.content) * 3 // 4 + 1 for message in messages)
-    # `fewest_tokens` says no more: words are half of the characters at most, plus a quarter of the unspaced ones.
+    most = sum(at_most(message.content) for message in messages)
     if counted <= 0 or most - counted <= LEAST_LOST:
         return False
     fewest = sum(fewest_tokens(message.content) for message in messages)
