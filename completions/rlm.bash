@@ -49,7 +49,7 @@ _rlm() {
     esac
     case $command in
         ask) flags='-f --question-file --files-from -g --glob -t --type -u --unrestricted --strict-input -m --model -M --sub-model --option --local --mode --tool --samples -b --max-budget --max-tokens --max-depth --max-iterations --max-subcalls --timeout -j --jobs --on-limit -n --dry-run -y --yes -c --continue --run --sandbox --no-cache --no-save --config -o --output --json --jsonl --schema --cite --no-cite --strict -e --exit-status --trace --progress -q --quiet -v --verbose --color -h --help' ;;
-        read) flags='--files-from -g --glob -t --type -u --unrestricted --strict-input --timeout --config --list -o --output --json --progress -q --quiet -v --verbose --color -h --help' ;;
+        read) flags='--files-from -g --glob -t --type -u --unrestricted --strict-input --timeout --no-cache --config --list -o --output --json --progress -q --quiet -v --verbose --color -h --help' ;;
         show) flags='-h --help' ;;
         runs) flags='-h --help' ;;
         models) flags='--check --config --json -h --help' ;;

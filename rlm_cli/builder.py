@@ -49,8 +49,16 @@ class DocumentWriter:
         self._held = False
         self._ended = True
 
-    def write(self, text: str) -> None:
-        """Append text. `\\r\\n` and lone `\\r` become `\\n`, also across pieces; lone surrogates U+FFFD."""
+    def write(self, text: str, data: bytes | None = None) -> None:
+        """Append text. `\\r\\n` and lone `\\r` become `\\n`, also across pieces; lone surrogates U+FFFD.
+
+        `data`: the same in UTF-8, where the caller has it.
+        """
+        if data is not None and not self._held and "\r" not in text:
+            if text:
+                self._ended = text.endswith("\n")
+                self._builder._append(text, data)
+            return
         if self._held:
             text = "\r" + text
             self._held = False
@@ -78,7 +86,8 @@ class DocumentWriter:
             self._held, self._ended = False, True
             self._builder._append("\n")
         if not self._ended:
-            self.write("\n")
+            self._ended = True
+            self._builder._append_line_end()
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,15 +263,21 @@ class CorpusBuilder:
     def _size(self) -> int:
         return self._flushed + len(self._buffer)
 
-    def _append(self, text: str) -> None:
-        data = text.encode()
+    def _append(self, text: str, data: bytes | None = None) -> None:
+        if data is None:
+            data = text.encode()
         self._buffer += data
         self._chars += len(text)
         self._lines += data.count(b"\n")
-        if self._width < 4:
-            self._width = max(self._width, char_width(text))
+        if self._width < 4 and len(data) > len(text):
+            self._width = max(self._width, char_width(text, self._width))
         if len(self._buffer) >= FLUSH:
             self._flush(len(self._buffer) // BLOCK * BLOCK)
+
+    def _append_line_end(self) -> None:
+        self._buffer += b"\n"
+        self._chars += 1
+        self._lines += 1
 
     def _begin_page(self) -> None:
         # Page 1 begins where the document does, whatever was written before it was announced.
@@ -319,16 +334,18 @@ def _escaped(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode()
 
 
-def char_width(text: str) -> int:
-    """Bytes CPython takes for each character of `text`: 1 up to U+00FF, 2 up to U+FFFF, else 4."""
+def char_width(text: str, least: int = 1) -> int:
+    """Bytes CPython takes for each character of `text`: 1 up to U+00FF, 2 up to U+FFFF, else 4; or `least`."""
     if text.isascii():
-        return 1
+        return least
     # Encoding is many times faster than max(text), which makes an object of every character.
     try:
-        text.encode("latin-1")
+        if least < 2:
+            text.encode("latin-1")
+            return 1
     except UnicodeEncodeError:
-        return 2 if len(text.encode("utf-16-le", "surrogatepass")) == 2 * len(text) else 4
-    return 1
+        pass
+    return 2 if len(text.encode("utf-16-le", "surrogatepass")) == 2 * len(text) else 4
 
 
 def _unnamed_file(directory: Path | None) -> tuple[int, int]:

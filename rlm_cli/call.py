@@ -153,7 +153,7 @@ class Preview:
 
     `entries` are all documents or a sample of `documents`; `lazy`: `context` is a lazy text, not a plain `str`.
     `header` is an example of the line before each document, empty when there is one document only. `distinct`: how many
-    of the documents are different files.
+    of the documents are different files. `unread`: what was wanted and could not be read, with the reason.
     """
 
     documents: int
@@ -165,6 +165,7 @@ class Preview:
     tail: str
     lazy: bool = False
     header: str = ""
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

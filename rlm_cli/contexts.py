@@ -11,6 +11,7 @@ import hashlib
 import heapq
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 
 from . import prompts
 from .builder import CorpusBuilder
@@ -30,6 +31,8 @@ BYTES_PER_TOKEN = 3
 """For history: English takes four and more, Chinese three; digits fewer, and then the model says so."""
 SURELY_TOO_LONG = 5
 """Characters a token: a prompt of more than the window by this measure is not worth a request."""
+MOST_UNREAD = 10
+"""Files that could not be read and are named to a model."""
 LARGEST_TEXT = 64 << 20
 """Characters of a child's context beyond what its parent's corpus has: more cannot come over the wire."""
 
@@ -62,13 +65,14 @@ def root_call(
     Raises `UsageError` where its model cannot even take the first message.
     """
     s, root = job.settings, models.root
+    seen = preview(documents.corpus, None, documents.distinct, s.context_memory)
     call = Call(
         address="0",
         kind="root",
         depth=0,
         question=first or job.question,
         model=root.name,
-        preview=preview(documents.corpus, None, documents.distinct, s.context_memory),
+        preview=replace(seen, unread=tuple(_unread(documents))),
         sub_chars=sub_chars(models.sub),
         recursive=s.max_depth > 1,
         max_iterations=s.max_iterations,
@@ -91,6 +95,14 @@ def root_call(
             hint="ask it shorter, and put long texts among the documents" if long else "use a model with a larger one",
         )
     return call
+
+
+def _unread(documents: Documents) -> Iterator[str]:
+    """What a model should know is missing."""
+    skipped = documents.manifest.skipped
+    yield from (f"{one.path} ({one.reason})" for one in skipped[:MOST_UNREAD])
+    if len(skipped) > MOST_UNREAD:
+        yield f"and {len(skipped) - MOST_UNREAD:,} more"
 
 
 def length(context: Context | None) -> int:

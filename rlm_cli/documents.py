@@ -12,9 +12,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from . import read
 from .builder import CorpusBuilder, Unwritable
@@ -25,7 +26,10 @@ from .settings import Settings
 
 _SOMETHING = re.compile(rb"\S")
 PIPES_SHARE = 0.5
-"""Of the time limit: a pipe that has no end by then is cut. `settings.py` tells it to the user."""
+"""Of the time limit: a pipe that has no end by then is cut, and what is not fetched by then is skipped. `settings.py`
+tells it to the user."""
+TEXTS = "texts"
+"""In the folder of caches: what was extracted from documents."""
 CHARS_PER_TOKEN = 3.5
 """For plans and advice. No ceiling: Chinese text and digits take more tokens."""
 
@@ -54,13 +58,40 @@ class Documents:
             skipped=tuple(asdict(skipped) for skipped in self.manifest.skipped),
             lines=self.corpus.lines,
             pages=sum(document.pages for document in self.corpus.documents),
+            read=self.listing,
+        )
+
+    @property
+    def listing(self) -> tuple[dict[str, Any], ...]:
+        """Every document as in `rlm.manifest/1`: `pages` is null where there are none; `bytes` and `sha256` are of the
+        source."""
+        return tuple(
+            {
+                "path": document.path,
+                "kind": document.kind,
+                "encoding": document.encoding,
+                "bytes": document.bytes,
+                "chars": document.chars,
+                "lines": document.lines,
+                "pages": document.pages or None,
+                "replaced": document.replaced,
+                "sha256": document.sha256,
+            }
+            for document in self.corpus.documents
         )
 
 
 async def gather(
-    sources: Sequence[str], settings: Settings, stdin: BinaryIO | None, progress: Callable[[Reading], None]
+    sources: Sequence[str],
+    settings: Settings,
+    stdin: BinaryIO | None,
+    progress: Callable[[Reading], None],
+    cache: Path | None = None,
+    secrets: tuple[str, ...] = (),
 ) -> Documents:
     """Read every source into one corpus, which may be empty. `progress` is called on the event loop's thread.
+
+    `cache`: the folder of caches; None: nothing is kept. `secrets`: a text that holds one of them is not kept.
 
     Raises `SourceError` for a source that is not there, `UsageError` for a wrong rule.
     """
@@ -71,6 +102,8 @@ async def gather(
     options = read.Options(settings.passwords, encoding, settings.ocr)
     until = None if settings.timeout is None else time.monotonic() + PIPES_SHARE * settings.timeout
     bounds = read.Bounds(settings.stdin_limit, until)
+    allowance = read.Allowance(settings.fetch_limit, until=until)
+    kept = None if settings.no_cache or settings.no_save or not settings.texts_size else cache
 
     def work() -> Documents:
         def tell(reading: Reading) -> None:
@@ -78,9 +111,21 @@ async def gather(
 
         source = stdin or (sys.stdin.buffer if sys.stdin else None)
         try:
-            with closing(CorpusBuilder()) as builder:
+            with closing(CorpusBuilder()) as builder, ExitStack() as open_until_then:
+                texts = None
+                if kept is not None:
+                    texts = open_until_then.enter_context(read.Texts(kept / TEXTS, settings.texts_size, secrets))
                 manifest = read.gather(
-                    sources, rules, builder, stdin=source, progress=tell, stop=stop, options=options, bounds=bounds
+                    sources,
+                    rules,
+                    builder,
+                    stdin=source,
+                    progress=tell,
+                    stop=stop,
+                    options=options,
+                    bounds=bounds,
+                    allowance=allowance,
+                    texts=texts,
                 )
                 corpus = builder.finish()
                 return Documents(corpus, manifest, len({document.sha256 for document in corpus.documents}))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from . import contexts, kept, prompts, reply, trace
 from .call import Completion, Message, Reply, ToolCall, Turn
-from .corpus import Corpus
+from .corpus import Corpus, Document
 from .documents import Documents
 from .errors import UsageError
 from .events import (
@@ -51,6 +51,10 @@ class Cell:
     code: str
     stdout: str
     error: str | None
+
+
+_PACKED = (".gz", ".bz2", ".xz", ".zst")
+"""Files whose text has another size than they have."""
 
 
 @dataclass
@@ -109,23 +113,31 @@ class Earlier:
         return Documents(corpus, manifest, len({document.sha256 for document in corpus.documents}))
 
     def _changed(self, corpus: Corpus) -> list[str]:
-        """Documents whose file is another one now, or gone. stdin cannot be looked at again."""
-        changed = []
+        """Paths whose file is another one now, or gone. stdin and what came from elsewhere are not looked at again."""
+        changed: dict[str, None] = {}
         for document in corpus.documents[:MOST_CHECKED]:
-            if document.path == "-":
+            if document.path == "-" or "://" in document.path:
                 continue
+            file, inside, _ = document.path.partition("!/")
+            packed = bool(inside) or file.endswith(_PACKED)
             try:
-                file = self.folder / document.path
-                status = file.stat()
-                same = status.st_size == document.bytes
-                if same and status.st_mtime >= self.began:
-                    with file.open("rb") as content:
-                        same = hashlib.file_digest(content, "sha256").hexdigest() == document.sha256
+                same = self._is_same(self.folder / file, None if packed else document)
             except (OSError, ValueError):
                 same = False
             if not same:
-                changed.append(document.path)
-        return changed
+                changed[file] = None
+        return list(changed)
+
+    def _is_same(self, file: Path, document: Document | None) -> bool:
+        """Whether a file is what was read, by its size and, where it was written since, its content. `document` None:
+        what was read was inside or packed and is not the file's own, so when it was written must do."""
+        status = file.stat()
+        if document is None:
+            return status.st_mtime < self.began + 1  # the time of a run is known to the second
+        if status.st_size != document.bytes or status.st_mtime < self.began:
+            return status.st_size == document.bytes
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest() == document.sha256
 
 
 class Recorded:

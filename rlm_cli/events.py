@@ -2,16 +2,14 @@
 
 One stream, several readers: the trace on disk, the live tree, the plain lines, `--jsonl`, `rlm show`. An event says
 what happened, never how it looks. `Stamped` is the envelope; `seq` has no gaps, `t` is seconds since the start.
-`UNKEPT` events are shown and not kept: progress, many a second, and what would repeat the documents.
+`UNKEPT` events are shown and not kept: progress, many a second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .corpus import Document
 from .ledger import Usage
 from .result import Confined, RunLimits
 
@@ -54,7 +52,7 @@ class Reading:
 @dataclass(frozen=True, slots=True)
 class CorpusLoaded:
     """What was read. `sha256` of the whole text, hex; `tokens` an estimate; `excluded` rule → number of files;
-    `skipped` [{"path", "reason"}].
+    `skipped` [{"path", "reason"}]; `read`: every document as in `rlm.manifest/1`.
     """
 
     type: ClassVar[str] = "corpus.loaded"
@@ -66,14 +64,7 @@ class CorpusLoaded:
     skipped: tuple[dict[str, str], ...]
     lines: int = 0
     pages: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentsRead:
-    """Every document, for who shows the whole manifest. Never written to a trace."""
-
-    type: ClassVar[str] = "documents"
-    documents: Sequence[Document]
+    read: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +267,6 @@ Event = (
     RunStarted
     | Reading
     | CorpusLoaded
-    | DocumentsRead
     | CallStarted
     | IterationStarted
     | CompletionStarted
@@ -294,7 +284,7 @@ Event = (
     | RunFinished
 )
 
-UNKEPT: tuple[type, ...] = (Reading, DocumentsRead, CoverageGrew)
+UNKEPT: tuple[type, ...] = (Reading, CoverageGrew)
 """Events that are shown and not kept: they carry no `seq`."""
 
 

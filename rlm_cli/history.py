@@ -162,7 +162,7 @@ def _printed(output: Output) -> str:
 def _turn_line(used: float, iteration: int, of: int, what: str) -> str:
     """What is left is said only when it runs short, and only at fixed steps, so that requests stay the same."""
     remarks = []
-    if of - iteration <= 3:
+    if 0 < of - iteration <= 3:
         remarks.append(f"{count(of - iteration, 'iteration')} left")
     if used:
         remarks.append(f"more than {used:.0%} of the budget is used")

@@ -201,8 +201,11 @@ async def open_tools(job: Job, found: Models) -> Tools | None:
     return await user_tools.open_tools(s.tool, environ=environ, timeout_s=s.tool_timeout, reserved=sandbox.OWN_NAMES)
 
 
-async def read_documents(job: Job, emit: Emit, warm_up: Callable[[], None] = lambda: None) -> Documents:
+async def read_documents(
+    job: Job, emit: Emit, warm_up: Callable[[], None] = lambda: None, secrets: tuple[str, ...] = ()
+) -> Documents:
     """Read every source into one corpus. `warm_up` is called once, after the first document: there is something to ask.
+    No text with one of `secrets` is kept for the next run.
 
     Raises `SourceError` when nothing is readable, or with `strict_input` when something is not; `UsageError` when those
     of an earlier run are not kept.
@@ -219,7 +222,7 @@ async def read_documents(job: Job, emit: Emit, warm_up: Callable[[], None] = lam
             warm_up()
         emit(reading, None)
 
-    documents = await gather(job.sources, job.settings, job.stdin, progress)
+    documents = await gather(job.sources, job.settings, job.stdin, progress, job.cache, secrets)
     require_something(documents)
     if not warmed:
         warm_up()

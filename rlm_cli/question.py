@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__, evidence, kept, models, prepare, prompts, trace
+from . import __version__, evidence, kept, models, prepare, prompts, read, trace
 from .deadline import Deadline, now
 from .documents import Documents
 from .errors import InvalidAnswer, LimitReached, RlmError, internal
-from .events import CitationChecked, DocumentsRead, NoticeGiven, RunFinished, RunStarted
+from .events import CitationChecked, NoticeGiven, RunFinished, RunStarted
 from .ledger import StopReason
 from .prepare import Job, Models
 from .report import Ending, confined, limits_of, result_of
@@ -132,7 +132,8 @@ class Question:
                 self.models = await asyncio.to_thread(prepare.connect_models, self.job)
                 self.tools = await prepare.open_tools(self.job, self.models)
                 warm_up = models.warm_up_for(self.models.all)
-                self.documents = await prepare.read_documents(self.job, self.stream.emit, warm_up)
+                secrets = tuple(models.secrets(self.models.all))
+                self.documents = await prepare.read_documents(self.job, self.stream.emit, warm_up, secrets)
         except TimeoutError:
             if not reading.expired():
                 raise
@@ -232,7 +233,7 @@ class Question:
         self.stream.emit(
             RunStarted(
                 question=self.job.question,
-                sources=self.job.sources,
+                sources=tuple(map(read.shown, self.job.sources)),
                 models={"root": self.models.root.name, "sub": self.models.sub.name},
                 limits=limits_of(self),
                 sandbox=confined(self),
@@ -244,7 +245,6 @@ class Question:
             )
         )
         self.stream.emit(self.documents.loaded())
-        self.stream.emit(DocumentsRead(self.documents.corpus.documents))
         for notice in self._notices(lost):
             self.stream.emit(notice)
 

@@ -47,6 +47,7 @@ _TYPOGRAPHIC = {
     **dict.fromkeys("‐‑‒–—―−", "-"),
     **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff", ""),
     "…": "...",
+    "|": " ",  # how a model writes down a row of a table
 }
 
 

@@ -88,6 +88,8 @@ _REFUSAL = re.compile(
 _PLAN = re.compile(
     r"\b(?:let me|let's|let us|i'?ll|i will|i need to|i should|i am going to|i'm going to)\b|:\s*\Z", re.IGNORECASE
 )
+_NOT_FOUND = re.compile(rf"[*_`#\s]*{NOT_FOUND}[*_`.!:]*[ \t]*(?:\n|\Z)", re.IGNORECASE)
+_NUMBERED = re.compile(r"\[\d{1,3}\]:?\s+")
 _QUOTE_LINE = re.compile(r"^[ \t]*>[ \t]?(?P<text>.*)$")
 _MARKS = {'"': '"', "“": "”", "'": "'", "‘": "’", "«": "»", "„": "“"}
 
@@ -248,7 +250,8 @@ def spoken(completion: Completion) -> str:
 
 
 def words(text: str, paths: Collection[str] = ()) -> Handover:
-    """An answer in words: the text, then `> quote` or `> path: quote` lines. `NOT FOUND` alone hands over None.
+    """An answer in words: the text, then `> quote` or `> path: quote` lines. `NOT FOUND` on a line of its own before
+    everything else, and no quote, hands over None.
 
     `paths`: the documents' paths; only a known path is taken for one.
     """
@@ -261,7 +264,7 @@ def words(text: str, paths: Collection[str] = ()) -> Handover:
         elif match["text"].strip():
             quotes.append(_quote(match["text"].strip(), paths))
     answer = "\n".join(said).strip()
-    if answer.rstrip(".!").upper() == NOT_FOUND or not (answer or quotes):
+    if not quotes and (not answer or _NOT_FOUND.match(answer)):
         return Handover(None)
     return Handover(answer or "\n".join(quote.text for quote in quotes), tuple(quotes))
 
@@ -285,9 +288,16 @@ def closing(completion: Completion, paths: Collection[str] = ()) -> Handover | N
 
 
 def _quote(text: str, paths: Collection[str]) -> Quote:
+    text = _NUMBERED.sub("", text, count=1) if _NUMBERED.match(text) else text
     path = next((p for p in sorted(paths, key=len, reverse=True) if text.startswith((f"{p}: ", f"{p}:“"))), None)
-    if path is not None:
-        text = text[len(path) + 1 :].strip()
+    begins = path
+    if path is None and (match := re.match(r"([^:“\"]{1,300}):\s*[“\"\S]", text)):
+        begins = match[1].strip()
+        path = next(
+            (p for p in paths if p.endswith(f"/{begins}")), None
+        )  # its last parts, as a quote in code may name it
+    if path is not None and begins is not None:
+        text = text[text.index(begins) + len(begins) + 1 :].strip()
     if len(text) > 1 and text[-1] == _MARKS.get(text[0]):
         text = text[1:-1]
     return Quote(text, path)

@@ -84,7 +84,7 @@ class Settings:
     option: tuple[str, ...] = setting((), "list", "--option", metavar="KEY=VALUE", group="Models")
     """Pass KEY=VALUE to the model; sub.KEY=VALUE to the sub-model only. Repeatable."""
     local: bool = setting(False, "flag", "--local", group="Models")
-    """Refuse every endpoint that is not on this machine."""
+    """Refuse every endpoint of a model that is not on this machine. URLs that you name are fetched all the same."""
 
     # Strategy
     mode: str = setting("auto", "choice", "--mode", choices=("auto", "rlm", "direct"), metavar="MODE", group="Strategy")
@@ -125,9 +125,9 @@ class Settings:
     sandbox: str = setting("auto", "choice", "--sandbox", choices=("auto", "process", "container", "soft", "none"), metavar="NAME", group="Run")
     """Where the model's code runs: process and container are enforced by the kernel; soft and none are not and must be asked for. auto is process."""
     no_cache: bool = setting(False, "flag", "--no-cache", group="Run")
-    """Ask every sub-call anew: no reply on record is used, and none is put there."""
+    """Ask every sub-call anew and extract every text anew: nothing on record is used, and nothing is put there."""
     no_save: bool = setting(False, "flag", "--no-save", group="Run")
-    """Keep nothing of the run on disk: no trace, no result, no reply."""
+    """Keep nothing of the run on disk: no trace, no result, no reply, no extracted text."""
 
     # Answer
     output: str | None = setting(None, "path", "-o", "--output", metavar="FILE", group="Answer", configurable=False)
@@ -192,6 +192,10 @@ class Settings:
     """Read pages without a text layer by tesseract, where it is installed: seconds a page."""
     stdin_limit: int | None = setting(8 << 30, "size", none=True, minimum=1)
     """Read at most this much of stdin, or of another pipe, and go on with it; half of --timeout ends it too, so that tail -f can be asked about."""
+    fetch_limit: int = setting(512 << 20, "size", minimum=1)
+    """Skip a URL, or a file of a store, with more bytes than this."""
+    texts_size: int = setting(1 << 30, "size", minimum=0)
+    """Disk space for texts that were extracted from PDFs, office files and archives, so that it is done once; 0 keeps none."""
     transport: str = setting("auto", "choice", choices=("auto", "lean", "litellm"))
     """How models are asked: litellm speaks to every provider; lean is plain HTTP, fast to start, for those that speak OpenAI's chat completions; auto takes lean where it can."""
     corpora_size: int = setting(2 << 30, "size", minimum=0)

@@ -14,6 +14,7 @@ As another user it takes the first Python that user may run: a Python below some
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import re
@@ -187,6 +188,7 @@ class Host:
             await repl.close()
 
     async def attacked(self, attack: Attack, repl: Repl) -> Row:
+        gc.collect()  # what the row before has left is not this one's
         forget_peak()
         began = time.monotonic()
         output = await repl.execute(attack.code, timeout_s=30)

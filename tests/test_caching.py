@@ -333,7 +333,7 @@ def test_the_next_run_pays_for_no_sub_call_again(rlm: Rlm) -> None:
     shown = rlm("show", second["run"]).out
     assert shown.count("⟲ cached") == 3
     assert "6 calls · 3 from cache" in shown
-    [corpora, replies] = json.loads(rlm("cache", "stats", "--json").out)
+    [corpora, replies, _] = json.loads(rlm("cache", "stats", "--json").out)
     assert (corpora["entries"], replies["entries"], replies["hits"]) == (1, 5, 3)
     assert SENTINEL_KEY not in rlm.everything()
 
@@ -350,15 +350,16 @@ def test_caches_are_shown_and_removed(
         assert app.run(["cache", *words]) == 0
         return capsys.readouterr().out
 
-    assert cache("stats").count("empty") == 2
+    assert cache("stats").count("empty") == 3
     assert cache("clear") == "nothing is kept\n"
     kept(folder / FILE)
     (folder / "corpora").mkdir()
     (folder / "corpora" / "0f").write_bytes(b"x" * 3_000)
-    corpora, replies = json.loads(cache("stats", "--json"))
+    corpora, replies, texts = json.loads(cache("stats", "--json"))
     assert (corpora["name"], corpora["entries"], corpora["bytes"], corpora["hits"]) == ("corpora", 1, 3_000, None)
     assert (replies["name"], replies["entries"], replies["path"]) == ("replies", 1, str(folder / FILE))
     assert replies["oldest"].endswith("Z")
+    assert (texts["name"], texts["entries"], texts["oldest"]) == ("texts", 0, None)
     assert "1 entry · 3 KB" in cache()
     assert cache("clear", "replies").startswith("removed replies (1 entry")
     assert not list(folder.glob("replies*"))

@@ -52,7 +52,6 @@ main()
 UNUSED = (
     *(name for name in HEAVY if name != "asyncio"),
     "httpx",
-    "sqlite3",
     "statistics",
     "rlm_cli.sandbox",
     "rlm_cli.contexts",
@@ -64,8 +63,6 @@ UNUSED = (
     "rlm_cli.tools",
     "rlm_cli.models.litellm",
     "rlm_cli.models.failures",
-    "rlm_cli.read.workers",
-    "rlm_cli.read.frames",
 )
 """What a short question to a server by the lean way has no use for: no REPL, no sub-calls, text only, no failure."""
 

@@ -39,6 +39,7 @@ def corpus() -> Iterator[Corpus]:
         ("document number 2", "d/0.pdf", Located.EXACT, ("d/2.pdf", 1, (1, 1)), 1),
         ('terminate "without" notice', "d/0.pdf", Located.APPROXIMATE, ("d/0.pdf", 1, (3, 4)), 1),
         ("Unique EFFICIENT thing 1 stands here bold", None, Located.APPROXIMATE, ("d/1.pdf", 2, (5, 5)), 1),
+        ("Intro line | of document | number 1", None, Located.APPROXIMATE, ("d/1.pdf", 1, (1, 1)), 1),
         ("either party may not terminate", None, Located.NO, None, 0),
         ("===== d/1.pdf =====", None, Located.NO, None, 0),
         ("number 0 Either party may terminate “without” no- tice. un", "", Located.EXACT, ("d/0.pdf", 1, (1, 5)), 1),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,10 +133,15 @@ def test_what_was_asked_after_a_call_is_in_the_history(asked: Callable[..., tupl
 
 def test_changes_since_are_said(asked: Callable[..., tuple[int, str, str]]) -> None:
     """The old text is used; a file that is another one now, or gone, is named, as is code that prints something else."""
+    home: Path = asked.home  # type: ignore[attr-defined]
+    with zipfile.ZipFile(home / "docs" / "c.zip", "w") as archive:
+        archive.writestr("d.txt", "Cedar gives a week.\n")
+    (home / "docs" / "e.txt.gz").write_bytes(gzip.compress(b"Elm gives a day.\n"))
     look = block("import time\nprint(time.time_ns())")
     with ScriptedServer(script(look, block("FINAL('x')"))) as server:
         assert asked(server, "--mode", "rlm", "Q?", "docs")[0] == 0
-    home: Path = asked.home  # type: ignore[attr-defined]
+    with ScriptedServer(script(block("FINAL('y')"))) as server:
+        assert "changed" not in asked(server, "-c", "And?")[2]
     (home / "docs" / "a.txt").write_text("Nothing of it.\n", encoding="utf-8")
     (home / "docs" / "b.txt").unlink()
     with ScriptedServer(script(block("FINAL(docs['docs/a.txt'].text[:4])"))) as server:

@@ -33,7 +33,7 @@ RUN = {
     "report",
 }
 """What drives a run: may import kinds, may not import cli. Everything else beside cli and kinds is pure."""
-LATE = {"fit": {"jsonschema", "referencing"}, "schema": {"jsonschema"}}
+LATE = {"fit": {"jsonschema", "referencing"}, "schema": {"jsonschema"}, "trust": {"certifi", "truststore"}}
 """Packages that a pure module may import, within its functions: they do no I/O, and only who needs them loads them."""
 FILES = sorted(ROOT.rglob("*.py"))
 

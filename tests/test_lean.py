@@ -26,7 +26,7 @@ from rlm_cli.errors import ConfigError, ModelError, RlmError
 from rlm_cli.ledger import Usage
 from rlm_cli.models import Model, connect
 from rlm_cli.models.chat import MOST_BYTES
-from rlm_cli.models.trust import proxy_for
+from rlm_cli.trust import proxy_for
 
 KEYS = {
     f"{name}_API_KEY": SENTINEL_KEY for name in ("OPENAI", "OPENROUTER", "GROQ", "DEEPSEEK", "MISTRAL", "ANTHROPIC")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain, pairwise, repeat
 
 import pytest
@@ -704,3 +705,11 @@ def test_a_function_of_the_users_is_called_by_code(arguments: dict[str, object])
     assert isinstance(asked, Complete)
     assert [tool.name for tool in asked.messages[0].tools] == ["repl"]
     assert (asked.messages[-2].calls, asked.messages[-1].role) == (called.calls, "tool")
+
+
+def test_what_could_not_be_read_is_told() -> None:
+    """A model that does not know what is missing cannot say that its answer is about the rest."""
+    preview = replace(a_call().preview, unread=("scan.pdf (no text layer)",))
+    _, effects = play(a_call(preview=preview), [code("FINAL('x')"), Output(answer=Handover("x"))])
+    assert isinstance(effects[0], Complete)
+    assert "Could not be read: scan.pdf (no text layer)\n" in effects[0].messages[1].content

@@ -10,12 +10,14 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from conftest import BIN, Rlm
 from documents import pdf
 from scripted import SENTINEL_KEY, ScriptedServer
+from served import Page, Served
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 ROOT = Path(__file__).parents[1]
@@ -47,6 +49,8 @@ def desk(tmp_path: Path) -> Path:
     (tmp_path / "contracts" / "acme.pdf").write_bytes(
         pdf(["Either party may terminate this Agreement without notice."])
     )
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("2026/acme.txt", "Signed by A. Birch.\n")
     (tmp_path / "mails").mkdir()
     (tmp_path / "mails" / "1.txt").write_text("The parcel came a week late.\n")
     (tmp_path / "bin").mkdir()
@@ -72,7 +76,9 @@ def test_a_command_works(line: str, rlm: Rlm, desk: Path) -> None:
     reply = (
         "true" if " -e " in line else '[{"party": "Acme", "notice_days": 0}]' if "--schema" in line else "An answer."
     )
-    with ScriptedServer(lambda request: reply) as server:
+    report = Page((desk / "contracts" / "acme.pdf").read_bytes(), {"Content-Type": "application/pdf"})
+    with ScriptedServer(lambda request: reply) as server, Served({"/report.pdf": report}) as elsewhere:
+        line = line.replace("https://example.org/", elsewhere.url("/"))
         env = {name: value for name, value in server.env.items() if name.startswith(("OPENAI", "NO_PROXY"))}
         if "show" in line or " -c " in line:
             assert run(rlm, 'rlm ask -m openai/x "What?" mails', desk, **env).returncode == 0

@@ -122,6 +122,10 @@ def test_a_prose_answer_cut_off_by_the_limit_does_not_count() -> None:
         ("A.\n\n> a.txt: “so”\n>  b c.txt: it", Handover("A.", (Quote("so", "a.txt"), Quote("it", "b c.txt")))),
         ("A.\n> note: no path of ours", Handover("A.", (Quote("note: no path of ours"),))),
         ("NOT FOUND", Handover(None)),
+        ("**Not found.**\n\nThe agreement names no fee.", Handover(None)),
+        ("NOT FOUND in § 4, but in § 5.", Handover("NOT FOUND in § 4, but in § 5.")),
+        ("Red.\n> [2] c.txt: it is red", Handover("Red.", (Quote("it is red", "b!/c.txt"),))),
+        ("Red.\n> Note: it is red", Handover("Red.", (Quote("Note: it is red", None),))),
         ("Not found.", Handover(None)),
         ("", Handover(None)),
         ("> only a quote", Handover("only a quote", (Quote("only a quote"),))),
@@ -129,7 +133,7 @@ def test_a_prose_answer_cut_off_by_the_limit_does_not_count() -> None:
 )  # fmt: skip
 def test_answers_in_words(text: str, answer: Handover) -> None:
     """The text, then `> quote` or `> path: quote` lines."""
-    assert words(text, ["a.txt", "b c.txt"]) == answer
+    assert words(text, ["a.txt", "b c.txt", "b!/c.txt"]) == answer
 
 
 def test_the_last_reply_needs_no_code() -> None:

@@ -121,7 +121,8 @@ def documents(rlm: Rlm) -> Rlm:
 
 def test_most_of_the_samples_win(documents: Rlm) -> None:
     """Three trajectories, two values: the majority's answer with the quote that is there, and how they compare."""
-    replies = sample(final("30"), final("31", "thirty of them"), final("'30'", "There are thirty"))
+    last = Reply(final("'30'", "There are thirty"), delay_s=1.5)  # a vote that is decided would end the others
+    replies = sample(final("31", "thirty of them"), final("30"), last)
     with ScriptedServer(replies) as server:
         code, result, err = ask(documents, server, "--samples", "3", "-j", "1")
     assert (code, result["answer"], result["status"]) == (0, "30", "complete"), err

@@ -1,7 +1,8 @@
 """`rlm cache`: what is kept on this machine to be used again, how much of it, and away with it.
 
 Caches are a table, so that one more of them is one more row. None of them is needed for an answer: without the corpora
-a follow-up question (`-c`) has to name its documents anew, without the replies sub-calls are paid for again.
+a follow-up question (`-c`) has to name its documents anew, without the replies sub-calls are paid for again, without
+the texts PDFs and the like are extracted again.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import kept
+from ..documents import TEXTS
 from ..errors import RlmError, UsageError
 from ..kept import Standing
 from ..models import replies
+from ..read import cache as texts
 from ..views.figures import plural, seconds
 from ..views.safe import one_line
 from .configuration import cache_folder, say
@@ -39,6 +42,7 @@ class Cache:
 CACHES = (
     Cache("corpora", "corpora", kept.standing, kept.remove),
     Cache("replies", replies.FILE, replies.standing, replies.remove),
+    Cache("texts", TEXTS, texts.standing, texts.remove),
 )
 
 

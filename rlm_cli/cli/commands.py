@@ -115,12 +115,13 @@ CONFIG = Option(
 
 
 READ_OPTIONS = (
-    "files_from", "globs", "types", "unrestricted", "strict_input", "timeout", "output", "json", "progress", "quiet",
-    "verbose", "color",
+    "files_from", "globs", "types", "unrestricted", "strict_input", "timeout", "no_cache", "output", "json", "progress",
+    "quiet", "verbose", "color",
 )  # fmt: skip
 """The settings that `rlm read` has flags for. All of those of input, and what reading and printing need."""
 READ_HELPS = {
     "timeout": "Half of it is how long a pipe that does not end is read: 90s, 10m, 2h or none.",
+    "no_cache": "Extract every text anew, and keep none.",
     "output": "Write to FILE instead of stdout, whole or not at all.",
     "json": "With --list: one JSON object, rlm.manifest/1.",
     "progress": "What stderr shows while documents are read: a live line, plain lines or nothing.",

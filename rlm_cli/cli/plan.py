@@ -1,7 +1,7 @@
 """The plan of `--dry-run`: what would be read, what would be sent where, what it may cost. Sends nothing.
 
-With `--verbose` every document is listed with what was made of it; what was skipped is listed always, since a plan is
-looked at to find that out.
+Every document is listed with what was made of it, up to `LISTED` of them (all with `--verbose`); what was skipped is
+listed always, since a plan is looked at to find that out.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from ..tools import Tools
 from ..views.figures import count, plural, usd
 from ..views.lines import listed, manifest_line
 from ..views.safe import clean, one_line
+
+LISTED = 200
+"""Documents: more would only push the plan's end out of sight."""
 
 
 def plan_text(
@@ -51,9 +54,10 @@ def plan_text(
 
 
 def _listed(job: Job, documents: Documents) -> Iterator[str]:
-    if job.settings.verbose:
-        for document in documents.corpus.documents:
-            yield listed(document)
+    most = None if job.settings.verbose else LISTED
+    yield from map(listed, documents.listing[:most])
+    if (left := len(documents.listing[LISTED:])) and most:
+        yield f"… and {plural(left, 'more document')}: -v, or rlm read --list, shows all"
 
 
 def _setup(job: Job, models: Models, mode: str, sandbox: Sandbox | None) -> Iterator[str]:

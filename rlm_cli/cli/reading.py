@@ -30,7 +30,7 @@ from ..views import Wishes, choose_view
 from ..views.figures import plural
 from ..views.lines import manifest_line
 from ..views.safe import cells, clean, one_line, safe_json
-from .configuration import resolve
+from .configuration import cache_folder, resolve
 from .failure import tell, warn
 from .sources import or_stdin, readers_of_stdin, with_list
 from .watched import closing, watched
@@ -80,7 +80,10 @@ def _gathered(sources: list[str], settings: Settings) -> Documents:
 
     async def main() -> Documents:
         return await watched(
-            view, lambda emit: documents.gather(sources, settings, stdin, lambda reading: emit(reading, None))
+            view,
+            lambda emit: documents.gather(
+                sources, settings, stdin, lambda reading: emit(reading, None), cache_folder()
+            ),
         )
 
     with closing(view):
@@ -162,23 +165,10 @@ def _manifest(found: Documents, settings: Settings) -> Iterator[bytes]:
 
 
 def manifest(found: Documents) -> dict[str, Any]:
-    """The object of `--list --json`. `pages` is null where there are none; `bytes` and `sha256` are of the source."""
+    """The object of `--list --json`."""
     return {
         "schema": SCHEMA,
-        "read": [
-            {
-                "path": document.path,
-                "kind": document.kind,
-                "encoding": document.encoding,
-                "bytes": document.bytes,
-                "chars": document.chars,
-                "lines": document.lines,
-                "pages": document.pages or None,
-                "replaced": document.replaced,
-                "sha256": document.sha256,
-            }
-            for document in found.corpus.documents
-        ],
+        "read": list(found.listing),
         "skipped": [{"path": skipped.path, "reason": skipped.reason} for skipped in found.manifest.skipped],
         "excluded": found.manifest.excluded,
     }

@@ -27,10 +27,10 @@ from ..call import Completion, Dialect, Message
 from ..errors import ModelError, RlmError
 from ..ledger import Price
 from ..schema import Schema
+from ..trust import proxy_for, trusted
 from . import caching, chat_format
 from .background import AIOHTTP
 from .connection import NO_KEY, Connection
-from .trust import proxy_for, trusted
 
 if TYPE_CHECKING:
     import aiohttp

@@ -21,13 +21,13 @@ from urllib.parse import urlsplit
 from ..call import Completion, Message
 from ..errors import ConfigError, RlmError
 from ..schema import Schema
+from ..trust import certificate_file
 from . import caching, chat_format
 from .background import Background
 from .connection import NO_KEY, Connection
 from .cut import cut_error
 from .failures import failed_generation, of_request
 from .ollama import Room
-from .trust import certificate_file
 
 CLIENT_TIMEOUT_S = 86_400.0
 """Seconds; the caller's own deadline comes first. Always the same: litellm keeps one HTTP client, with its

@@ -9,6 +9,7 @@ A member of an archive is a path like any other: `a.zip!/dir/b.pdf` in citations
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 import shutil
@@ -17,34 +18,52 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from functools import cached_property
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import builder
 from ..builder import CorpusBuilder
 from ..errors import SourceError, UsageError
 from ..events import Reading
-from . import formats, text, walk
+from . import addresses, formats, frames, text, walk
+from .addresses import Allowance, shown
+from .cache import Texts
 from .copies import Copies
-from .pieces import NO_TEXT, Options
+from .extract import Request
+from .frames import Frame
+from .members import Wanted
+from .pieces import NO_TEXT, Options, Unreadable
 from .pipes import Bounds, Pipe, Stopped
 from .walk import Found, Rules
+from .workers import Coming, Extracting, Extractors
 
 if TYPE_CHECKING:
-    from . import frames
-    from .extract import Request
-    from .frames import Frame
-    from .workers import Extracting, Extractors
+    from .elsewhere import Elsewhere
+    from .incoming import Fetched
 
-__all__ = ["Bounds", "Manifest", "Options", "Rules", "Skipped", "Stopped", "gather", "read_list"]
+__all__ = [
+    "Allowance",
+    "Bounds",
+    "Manifest",
+    "Options",
+    "Rules",
+    "Skipped",
+    "Stopped",
+    "Texts",
+    "gather",
+    "read_list",
+    "shown",
+]
 
 STDIN = "-"
 PROGRESS_S = 0.1
 READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+MOST_WAITING = 256
+"""Files that are known before it is their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +95,8 @@ def gather(
     stop: threading.Event,
     options: Options = Options(),  # noqa: B008  # frozen
     bounds: Bounds = Bounds(),  # noqa: B008
+    allowance: Allowance = Allowance(),  # noqa: B008
+    texts: Texts | None = None,
 ) -> Manifest:
     """Read every source into `builder`.
 
@@ -83,8 +104,20 @@ def gather(
     called at once and then at most every tenth of a second, from this thread. `bounds`: of what may never end.
     """
     walk.check(rules)
-    with ExitStack() as closed_at_end:
-        return _Gathering(rules, builder, stdin, progress, stop, closed_at_end, options, bounds).read(sources)
+    for source in sources:
+        if addresses.is_url(source):
+            addresses.check(source)
+    with ExitStack() as open_until_then:
+        extractors = open_until_then.enter_context(Extractors(texts=texts))
+
+        @functools.cache  # `cache` is a file here
+        def elsewhere() -> Elsewhere:
+            from .elsewhere import Elsewhere
+
+            return open_until_then.enter_context(Elsewhere(allowance, texts))
+
+        gathering = _Gathering(rules, builder, stdin, progress, stop, extractors, elsewhere, options, bounds)
+        return gathering.read(sources)
 
 
 def read_list(path: str, stdin: BinaryIO) -> list[str]:
@@ -122,17 +155,19 @@ class _Gathering:
         stdin: BinaryIO | None,
         progress: Callable[[Reading], None],
         stop: threading.Event,
-        closed_at_end: ExitStack,
+        extractors: Extractors,
+        elsewhere: Callable[[], Elsewhere],
         options: Options,
         bounds: Bounds,
     ) -> None:
+        self.elsewhere = elsewhere
         self.options = options
         self.bounds = bounds
         self.rules = rules
         self.builder = builder
         self.stdin = stdin
         self.stop = stop
-        self._closed_at_end = closed_at_end
+        self.extractors = extractors
         self.account = walk.Account()
         self.skipped: list[Skipped] = []
         self.cut: list[str] = []
@@ -144,24 +179,20 @@ class _Gathering:
         self._same: dict[str | None, str] = {}
         self._came: dict[str | None, _Came] = {}
 
-    @cached_property
-    def extractors(self) -> Extractors:
-        """Loaded when there is something that is no text: most folders are read without."""
-        from .workers import Extractors
-
-        return self._closed_at_end.enter_context(Extractors())
-
     def read(self, sources: Sequence[str]) -> Manifest:
         seen: set[str] = set()
         self._show("", at_once=True)
-        for found, extracting in self._ahead(self._found(sources, seen)):
+        for coming in self._ahead(self._found(sources, seen)):
+            found = coming.found
             self._check()
             if found.problem:
                 self._skip(found.path, found.problem)
             elif found.path == STDIN and found.file is None:
                 self._stdin()
-            elif extracting is not None:
-                self._extracted(found, extracting)
+            elif coming.fetching is not None:
+                self._arrived(coming, coming.fetching)
+            elif coming.extracting is not None:
+                self._extracted(found, coming.extracting)
             elif found.file in self._same:
                 self._again(found, self._came[self._same[found.file]])
             else:
@@ -185,7 +216,9 @@ class _Gathering:
             return
         for source in sources:
             for found in self._expand(source):
-                place = found.path if found.file is None else os.path.abspath(found.file) + found.only  # noqa: PTH100
+                place = source if found.away and found.named else found.path
+                if found.file is not None:
+                    place = os.path.abspath(found.file) + found.only  # noqa: PTH100
                 if place not in seen:
                     seen.add(place)
                     yield found
@@ -193,6 +226,10 @@ class _Gathering:
     def _expand(self, source: str) -> Iterator[Found]:
         if source == STDIN:
             yield Found(STDIN, None)
+        elif addresses.is_url(source):
+            from .elsewhere import expand
+
+            yield from expand(source, self.rules, self.account, self.elsewhere().incoming, self._result)
         elif os.path.isdir(source):  # noqa: PTH112  # names that are not UTF-8 stay as they are
             yield from walk.folder(source, self.rules, self.account)
         elif (there := _is_there(source)) is not False:
@@ -206,22 +243,37 @@ class _Gathering:
         else:
             raise _missing(source)
 
-    def _ahead(self, found: Iterator[Found]) -> Iterator[tuple[Found, Extracting | None]]:
-        """The same in the same order, with the next files that are no text already being extracted."""
-        queue: deque[tuple[Found, Extracting | None]] = deque()
-        flying = 0
+    def _ahead(self, found: Iterator[Found]) -> Iterator[Coming]:
+        """The same in the same order, while the next ones are fetched, and extracted where they are no text."""
+        queue: deque[Coming] = deque()
+        reading = fetching = 0
         for one in found:
-            extracting = None
+            coming = Coming(one)
             known = one.file and not one.problem and (one.only or formats.by_name(one.path))
-            if known and (one.regular or _is_file(one.file or "")) and not self._is_copy(one):
-                extracting = self.extractors.submit(self._request(one))
-                flying += 1
-            queue.append((one, extracting))
-            while queue and (queue[0][1] is None or flying >= self.extractors.ahead):
-                if queue[0][1] is not None:
-                    flying -= 1
+            if one.away is not None:
+                self.elsewhere().begin(coming)
+                fetching += 1
+            elif known and (one.regular or _is_file(one.file or "")) and not self._is_copy(one):
+                coming.extracting = self.extractors.submit(self._request(one))
+                reading += 1
+            queue.append(coming)
+            while queue and (
+                (queue[0].extracting is None and queue[0].fetching is None)
+                or reading >= self.extractors.ahead
+                or (fetching and fetching >= self.elsewhere().incoming.ahead)
+                or len(queue) > MOST_WAITING
+            ):
+                first = queue[0]
+                if first.fetching is not None:
+                    self.elsewhere().go_on(queue, self._request)
+                    fetching -= 1
+                elif first.extracting is not None:
+                    reading -= 1
                 yield queue.popleft()
-        yield from queue
+        while queue:
+            if queue[0].fetching is not None:
+                self.elsewhere().go_on(queue, self._request)
+            yield queue.popleft()
 
     def _is_copy(self, found: Found) -> bool:
         """Whether another file of the same bytes is read before this one. Rules may leave other members of each."""
@@ -286,22 +338,47 @@ class _Gathering:
             return self._skip(path, choice.reason)
         if choice.format is not None:
             return self._not_text(found, head, read)
+        self._text(path, head, read)
+
+    def _text(self, path: str, head: bytes, read: Callable[[int], bytes], encoding: str | None = None) -> None:
         with self.builder.document(printable(path), "text") as document:
-            for size in text.decode(head, read, document, self.options.encoding):
+            for size in text.decode(head, read, document, self.options.encoding or encoding):
                 self._bytes += size
                 self._show(path)
                 self._check()
         self._files += 1
         self._show(path)
 
+    # ── what is fetched ──
+
+    def _result(self, future: Future[Any], path: str) -> Any:
+        return self.elsewhere().incoming.take(future, lambda: self._waiting(path))
+
+    def _arrived(self, coming: Coming, fetching: Future[Fetched]) -> None:
+        """A file from elsewhere, when it is there."""
+        found = coming.found
+        try:
+            fetched: Fetched = self._result(fetching, found.path)
+        except Unreadable as error:
+            return self._skip(found.path, str(error))
+        with fetched.file as file:
+            reason = self.elsewhere().look(coming, fetched, self._request)
+            if reason:
+                self._skip(found.path, reason)
+            elif coming.extracting is not None:
+                self._extracted(found, coming.extracting)
+            else:
+                self._text(found.path, text.read_head(file.read), file.read, fetched.encoding)
+
     # ── what workers read ──
 
     def _request(self, found: Found) -> Request:
-        from .extract import Request
-        from .members import Wanted
-
         rules = self.rules
         way = walk.way(found.root) + found.path[len(found.root) :].lstrip("/") if found.root else found.path
+        if found.away is not None:
+            from .elsewhere import below
+
+            way = below(found.path, found.root)
         wanted = Wanted(
             printable(way), rules.globs, rules.suffixes, rules.unrestricted >= 2, found.only, bypass=found.named
         )
@@ -319,8 +396,6 @@ class _Gathering:
 
     def _extracted(self, found: Found, extracting: Extracting) -> None:
         """Everything a worker says of a file, into the corpus and the account."""
-        from . import frames
-
         outer = found.path.removesuffix("!/" + found.only) if found.only else found.path
         before = (self.builder.documents, len(self.skipped))
         with closing(extracting.frames(lambda: self._waiting(outer))) as told:
@@ -349,15 +424,13 @@ class _Gathering:
 
     def _document(self, path: str, kind: str, told: Iterator[Frame]) -> None:
         """One document, up to its end. Raises `_Abandoned` when it has none: nothing of it is left then."""
-        from . import frames
-
         page, damaged = 0, []
         with self.builder.document(printable(path), kind) as document:
             for frame in told:
-                self._waiting(path)
                 match frame:
-                    case frames.Text(said):
-                        document.write(said)
+                    case frames.Text(said, data):
+                        self._waiting(path)
+                        document.write(said, data)
                     case frames.Page(bad):
                         document.page()
                         page += 1

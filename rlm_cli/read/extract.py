@@ -307,7 +307,8 @@ class Writer:
     def piece(self, piece: Piece) -> None:
         if isinstance(piece, str):
             self.said = self.said or bool(piece.strip())
-            return self.write(piece.replace("\0", ""))
+            # Line ends as PDFium has them are changed here, beside others at work, and once for a text that is kept.
+            return self.write(piece.replace("\0", "").replace("\r\n", "\n"))
         self.flush()
         self.pages += 1
         damaged = isinstance(piece, Page) and piece.damaged

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 HEAD = struct.Struct("<cI")
 MOST_TEXT = 1 << 20
@@ -50,7 +50,10 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Text:
+    """`data`: the same in UTF-8, where that is at hand."""
+
     text: str
+    data: bytes | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,11 @@ _LETTERS: dict[bytes, type[Frame]] = {
 _OF = {kind: letter for letter, kind in _LETTERS.items()}
 
 
+_PAGE = Page()
+_GOOD_PAGE = b"[false]"
+"""By far the most of all frames that are no text."""
+
+
 def pack(frame: Frame) -> bytes:
     """A frame as it crosses the pipe. Characters that are none become U+FFFD."""
     if isinstance(frame, Text):
@@ -141,7 +149,12 @@ def unpack(data: bytearray) -> Iterator[Frame]:
 
 def _frame(kind: type[Frame], body: bytearray) -> Frame:
     if kind is Text:
-        return Text(body.decode("utf-8", "replace"))
+        try:
+            return Text(body.decode(), bytes(body))
+        except UnicodeDecodeError:
+            return Text(body.decode("utf-8", "replace"))
+    if kind is Page and body == _GOOD_PAGE:
+        return _PAGE
     values = json.loads(body) if body else []
     if kind is Enter:
         return Enter(tuple(values[0]), values[1])

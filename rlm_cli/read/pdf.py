@@ -76,10 +76,11 @@ def pdf(file: BinaryIO, options: Options) -> Iterator[Piece]:
 def _opened(pypdfium2: Any, file: BinaryIO, options: Options) -> Any:
     # By its path where it has one: PDFium then reads it itself, without a call back for every piece.
     named = getattr(file, "name", None)
+    by_path = isinstance(named, str) and not named.startswith("/proc/")  # which leads to a file without a name
     for password in (None, *options.passwords):
         file.seek(0)
         try:
-            return pypdfium2.PdfDocument(named if isinstance(named, str) else file, password=password)
+            return pypdfium2.PdfDocument(named if by_path else file, password=password)
         except pypdfium2.PdfiumError as error:
             if "password" not in str(error).lower():
                 raise Unreadable(f"damaged PDF: {error}") from error

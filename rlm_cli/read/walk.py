@@ -15,15 +15,20 @@ from __future__ import annotations
 import difflib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from .excludes import Excludes, above
 from .formats import CONTAINERS
 from .patterns import Patterns, Unmatchable, by_bytes, expression
+
+if TYPE_CHECKING:
+    from .connect import Cut
+    from .incoming import Fetched
 
 HIDDEN, GLOB, TYPE, LINK, LEADS_OUT = "hidden", "--glob", "--type", "links to folders", "links out of the folder"
 
@@ -127,7 +132,7 @@ class Globs:
 class Found:
     """A file to read. `path`: as a user would type it; `file`: as the system knows it; `problem`: why it cannot be;
     `named`: it stood on the command line; `regular`: it is known to be a regular file; `root`: the folder it was found
-    in; `only`: the member that is wanted."""
+    in; `only`: the member that is wanted; `away`: it is elsewhere, and this brings it."""
 
     path: str
     file: str | None
@@ -136,6 +141,7 @@ class Found:
     regular: bool = False
     root: str = ""
     only: str = ""
+    away: Callable[[Cut], Fetched] | None = None
 
 
 @dataclass(slots=True)

@@ -6,7 +6,8 @@ what is finished is not sent again. What waits for its turn is bounded by `HELD`
 in its pipe, and its deadline with it. That needs no disk, and no thread that is out of turn can hold up the one whose
 turn it is: a file that turns up late (a PDF without its suffix) gets a worker beside the others.
 
-`Extracting.frames` is the one stream that everything read in a worker comes by; it could as well be one that was kept.
+`Extracting.frames` is the one stream that everything read in a worker comes by, or was read in one by an earlier run
+and kept (`cache.py`): that is asked first, and a process needed only for what is new.
 
 The process starts in `/`, and its own library stands first on its path: a `struct.py` that lies beside the documents
 must not run. The packages beside `rlm_cli.__init__` and `rlm_cli.read.__init__` are loaded without these two, which a
@@ -30,14 +31,22 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import IO, TYPE_CHECKING
 
 from . import frames
+from .cache import Entry, Texts, entry_of
 from .extract import MEMORY_BYTES, TOO_MUCH, Request
 from .frames import Frame
+
+if TYPE_CHECKING:
+    from .incoming import Fetched
+    from .walk import Found
 
 DEADLINE_S = 300.0
 """For one file, or one member of an archive; 50,000 pages take two minutes."""
@@ -72,17 +81,23 @@ class Extracting:
         self._ready: deque[Frame] = deque()
         self._held = 0
         self._ended = False
+        self._kept: IO[bytes] | None = None
 
     def frames(self, waiting: Callable[[], None]) -> Generator[Frame, None, None]:
         """What comes of the file, `Done` at last; once. `waiting` is called ten times a second while nothing comes."""
         while True:
             with self._changed:
-                if not self._ready and not self._ended:
+                if not self._ready and not self._ended and self._kept is None:
                     self._changed.wait(WAIT_S)
                 batch, ended = list(self._ready), self._ended
+                kept, self._kept = self._kept, None
                 self._ready.clear()
                 self._held = 0
                 self._changed.notify_all()
+            if kept is not None:
+                with kept:
+                    yield from _played(kept)
+                return
             yield from batch
             if not batch:
                 if ended:
@@ -99,19 +114,47 @@ class Extracting:
             self._ended = self._ended or any(isinstance(frame, frames.Done) for frame in batch)
             self._changed.notify_all()
 
+    def play(self, kept: IO[bytes]) -> None:
+        """All of it is there already: frames in a file, which is closed when they were taken."""
+        with self._changed:
+            self._kept = kept
+            self._changed.notify_all()
+
     def give_up(self) -> None:
         with self._changed:
             self._ended = True
+            if self._kept is not None:
+                self._kept.close()
             self._changed.notify_all()
+
+
+def _played(kept: IO[bytes]) -> Iterator[Frame]:
+    data = bytearray()
+    while chunk := kept.read(_PIPE_BYTES):
+        data += chunk
+        yield from list(frames.unpack(data))
+
+
+@dataclass(slots=True)
+class Coming:
+    """A file that waits for its turn, and what is already done for it: it is being fetched, or read in a worker."""
+
+    found: Found
+    extracting: Extracting | None = None
+    fetching: Future[Fetched] | None = None
 
 
 Jobs = queue.SimpleQueue[Extracting | None]
 
 
 class Extractors:
-    """As many workers as cores, started when there is something to extract. Use with `with`."""
+    """As many workers as cores, started when there is something to extract. Use with `with`.
 
-    def __init__(self, most: int | None = None, deadline_s: float = DEADLINE_S) -> None:
+    `texts`: what was extracted before, and where it is kept.
+    """
+
+    def __init__(self, most: int | None = None, deadline_s: float = DEADLINE_S, texts: Texts | None = None) -> None:
+        self._texts = texts
         self.most = most or os.cpu_count() or 1
         self.ahead = 2 * self.most
         self._deadline_s = deadline_s
@@ -128,6 +171,8 @@ class Extractors:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """End every worker at once, whatever it is doing."""
+        if self._texts is not None:
+            self._texts.stop()
         for worker in self._workers:
             worker.end()
         for job in self._given:
@@ -138,23 +183,29 @@ class Extractors:
             worker.thread.join()
 
     def submit(self, request: Request) -> Extracting:
-        """Read a file when its time comes."""
+        """Read a file when its time comes. What is known of it is there at once, without a thread or a process."""
+        with closing(entry_of(self._texts, request, at_once=True)) as entry:
+            if entry.frames is not None:
+                job = Extracting(request)
+                job.play(entry.take())
+                self._given.append(job)
+                return job
         if sum(worker.wanted is self._wanted for worker in self._workers) < self.most:
-            self._workers.append(_Worker(self._wanted, self._deadline_s))
+            self._workers.append(_Worker(self._wanted, self._deadline_s, self._texts))
         return self._put(self._wanted, request)
 
     def at_once(self, request: Request) -> Extracting:
         """Read a file whose turn it is already: it need not wait for what is read ahead."""
         if not self._late_worker:
             self._late_worker = True
-            self._workers.append(_Worker(self._late, self._deadline_s))
+            self._workers.append(_Worker(self._late, self._deadline_s, self._texts))
         return self._put(self._late, request)
 
     def stream(self, request: Request, head: bytes, read: Callable[[int], bytes]) -> Extracting:
         """Read what comes by `read`, after `head`; it is called in a thread of its own."""
         source, sink = os.pipe()
         wanted: Jobs = queue.SimpleQueue()
-        self._workers.append(_Worker(wanted, self._deadline_s, source))
+        self._workers.append(_Worker(wanted, self._deadline_s, None, source))
         threading.Thread(target=_feed, args=(sink, head, read), name="feeding", daemon=True).start()
         return self._put(wanted, replace(request, file=source))
 
@@ -178,12 +229,14 @@ def _feed(sink: int, head: bytes, read: Callable[[int], bytes]) -> None:
 class _Worker:
     """A thread and the process it speaks to. `source`: a descriptor it reads, and is there for that one file."""
 
-    def __init__(self, wanted: Jobs, deadline_s: float, source: int | None = None) -> None:
+    def __init__(self, wanted: Jobs, deadline_s: float, texts: Texts | None, source: int | None = None) -> None:
         self.wanted = wanted
+        self._texts = texts
         self._deadline_s = deadline_s
         self._source = source
         self._streams = source is not None
         self._process: subprocess.Popen[bytes] | None = None
+        self._peak_before = 0
         self._ended = False
         self._lock = threading.Lock()
         self.thread = threading.Thread(target=self._serve, name="extractor", daemon=True)
@@ -205,19 +258,32 @@ class _Worker:
         request = job.request
         if isinstance(request.file, str):
             request = replace(request, file=os.path.abspath(request.file))  # noqa: PTH100  # as it is, links and all
+        with closing(entry_of(self._texts, request)) as entry:
+            if entry.frames is not None:
+                job.play(entry.take())
+            else:
+                self._read(request, job, entry)
+
+    def _read(self, request: Request, job: Extracting, entry: Entry) -> None:
         for deaths in range(MOST_DEATHS + 1):
             inside: list[frames.Enter] = []
-            problem = self._attempt(request, job, inside)
+            problem = self._attempt(request, job, inside, entry)
             if not problem:
-                return
-            if not inside or self._ended or self._streams or deaths == MOST_DEATHS:
+                return entry.keep()
+            last = not inside or self._ended or self._streams or deaths == MOST_DEATHS
+            if last:
                 what = f"{problem}; so did {deaths} of its members: the rest is not read" if deaths else problem
-                job.put([frames.Skip("", what), frames.Done()], 0)
-                return
-            job.put([frames.Skip(inside[-1].path, problem)], 0)
-            request = replace(request, after=inside[-1].place)
+                told: list[Frame] = [frames.Skip("", what), frames.Done()]
+            else:
+                told = [frames.Skip(inside[-1].path, problem)]
+                request = replace(request, after=inside[-1].place)
+            job.put(told, 0)
+            entry.failed = True
+            entry.write(b"".join(map(frames.pack, told)), time.monotonic())
+            if last:
+                return None if self._ended else entry.keep()
 
-    def _attempt(self, request: Request, job: Extracting, inside: list[frames.Enter]) -> str:
+    def _attempt(self, request: Request, job: Extracting, inside: list[frames.Enter], entry: Entry) -> str:
         """Why the file could not be read to its end. `inside`: the members that were open then."""
         try:
             process = self._running()
@@ -226,7 +292,7 @@ class _Worker:
         if process is None:
             return "reading was stopped"
         try:
-            late = self._take(process, request, job, inside)
+            late = self._take(process, request, job, inside, entry)
         except (OSError, ValueError, TypeError):
             late = False
         if late is None:
@@ -237,7 +303,12 @@ class _Worker:
         return "reading was stopped" if self._ended else died
 
     def _take(
-        self, process: subprocess.Popen[bytes], request: Request, job: Extracting, inside: list[frames.Enter]
+        self,
+        process: subprocess.Popen[bytes],
+        request: Request,
+        job: Extracting,
+        inside: list[frames.Enter],
+        entry: Entry,
     ) -> bool | None:
         """Hand over frames until `Done` (None), the deadline (True) or the end of the process (False)."""
         assert process.stdin is not None
@@ -248,7 +319,8 @@ class _Worker:
         poll = select.poll()
         poll.register(out, select.POLLIN)
         data = bytearray()
-        until = time.monotonic() + self._deadline_s
+        began = time.monotonic()
+        until = began + self._deadline_s
         while True:
             left = until - time.monotonic()
             if left <= 0:
@@ -259,7 +331,9 @@ class _Worker:
             if not chunk:
                 return False
             data += chunk
+            whole = bytes(data)
             batch = list(frames.unpack(data))
+            entry.write(whole[: len(whole) - len(data)], time.monotonic() - began)
             for frame in batch:
                 if isinstance(frame, frames.Enter):
                     inside.append(frame)
@@ -267,10 +341,14 @@ class _Worker:
                 elif isinstance(frame, frames.Leave):
                     inside.pop()
                     until = time.monotonic() + self._deadline_s
+                elif isinstance(frame, frames.Skip) and not frame.path:
+                    entry.failed = True
             if batch:
                 before = time.monotonic()
                 job.put(batch, len(chunk))
-                until += time.monotonic() - before
+                waited = time.monotonic() - before
+                until += waited
+                began += waited
                 if isinstance(batch[-1], frames.Done):
                     return None
 
@@ -281,6 +359,7 @@ class _Worker:
             if self._process is None:
                 package = str(Path(__file__).absolute().parents[1])
                 here = str(Path.cwd())
+                self._peak_before = _peak(resource.getrusage(resource.RUSAGE_SELF))
                 found = [package.rpartition("/")[0], *(p for p in sys.path if p.startswith("/") and p != here)]
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-s", "-c", _START, package, json.dumps(found)],
@@ -319,7 +398,7 @@ class _Worker:
                 self._kill()
                 _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
-            peak = usage.ru_maxrss * (1024 if sys.platform == "linux" else 1)
+            peak = _peak(usage)
         except ChildProcessError:
             process.wait()
         self._process = None
@@ -330,9 +409,15 @@ class _Worker:
             except OSError:
                 pass  # it broke while something was still to be written
         code = process.returncode
-        if code < 0 and peak > MEMORY_BYTES // 2:
+        # Linux hands the peak of who starts a program on to it: below our own nothing is known of it.
+        if code < 0 and peak > max(MEMORY_BYTES // 2, self._peak_before):
             return TOO_MUCH
         return f"the reader died (signal {-code})" if code < 0 else f"the reader died (exit {code})"
+
+
+def _peak(usage: resource.struct_rusage) -> int:
+    """The most bytes of memory that were held at once."""
+    return usage.ru_maxrss * (1024 if sys.platform == "linux" else 1)
 
 
 def _wait(pid: int, most_s: float) -> tuple[int, int, resource.struct_rusage]:

@@ -4,15 +4,14 @@ documents, what the model thought, the code and what it printed."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from ..corpus import Document
 from ..events import (
     CodeFinished,
     CodeStarted,
     CompletionFinished,
     CorpusLoaded,
-    DocumentsRead,
     LimitHit,
     NoticeGiven,
     RunStarted,
@@ -89,9 +88,14 @@ def limit_line(hit: LimitHit) -> str:
     return f"rlm: limit reached: {one_line(hit.limit)}" + (f" ({most})" if hit.max else "")
 
 
+WAYS = {"lean": "plain HTTP"}
+
+
 def samples_line(compared: SamplesCompared) -> str:
     """`rlm: 3 of 5 answers agree (0.1, 0.3, 0.4); 0.3 is handed over`"""
     agreeing = next((group for group in compared.groups if compared.chosen in group), ())
+    if compared.agreeing == 1 < compared.answered:
+        return f"rlm: the {compared.answered} answers differ; {compared.chosen} is handed over, rlm show has all"
     few = "; the others were not needed" if compared.answered < compared.asked else ""
     return (
         f"rlm: {compared.agreeing} of {plural(compared.asked, 'answer')} agree ({', '.join(agreeing)});"
@@ -99,14 +103,14 @@ def samples_line(compared: SamplesCompared) -> str:
     )
 
 
-def listed(document: Document) -> str:
+def listed(document: Mapping[str, Any]) -> str:
     """One document of the manifest on one line."""
-    facts = [document.kind, document.encoding, f"{document.chars:,} chars", plural(document.lines, "line")]
-    if document.pages:
-        facts.append(plural(document.pages, "page"))
-    if document.replaced:
-        facts.append(f"{document.replaced:,} characters replaced")
-    return f"{one_line(document.path)}  {' · '.join(fact for fact in facts if fact)}"
+    facts = [document["kind"], document["encoding"], f"{document['chars']:,} chars", plural(document["lines"], "line")]
+    if document["pages"]:
+        facts.append(plural(document["pages"], "page"))
+    if document["replaced"]:
+        facts.append(f"{document['replaced']:,} characters replaced")
+    return f"{one_line(document['path'])}  {' · '.join(fact for fact in facts if fact)}"
 
 
 def verbose_lines(stamped: Stamped, color: bool) -> list[str]:
@@ -115,8 +119,8 @@ def verbose_lines(stamped: Stamped, color: bool) -> list[str]:
     address = stamped.call or ""
     match stamped.event:
         case RunStarted(transports=transports) if transports:
-            return [f"{one_line(name)} is asked by {way}" for name, way in transports.items()]
-        case DocumentsRead(documents):
+            return [f"rlm: {one_line(name)} is asked by {WAYS.get(way, way)}" for name, way in transports.items()]
+        case CorpusLoaded(read=documents):
             return [listed(document) for document in documents]
         case CompletionFinished(reasoning=thoughts, purpose=purpose) if thoughts.strip() and purpose != "sub":
             return _block(f"{address} reasoning", thoughts, DIM if color else "")

@@ -1,4 +1,5 @@
-"""Whom to trust and what to pass through: certificates of the system, proxies of the environment.
+"""Whom to trust and what to pass through: certificates of the system, proxies of the environment. For requests to
+models and for documents alike.
 
 The system's own store, since a company's authority is there and not in a list that came with a package.
 `SSL_CERT_FILE` and `SSL_CERT_DIR` name another one, as OpenSSL has it, and so does `REQUESTS_CA_BUNDLE`, which many
@@ -17,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..errors import ConfigError
+from .errors import ConfigError
 
 _BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
