@@ -65,8 +65,14 @@ class Message:
 
     def plain(self) -> dict[str, Any]:
         """For a trace and for a hash: what is set, role and content always."""
-        said = asdict(self).items()
-        return {key: value for key, value in said if key != "shared" and (value or key in ("role", "content"))}
+        said: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.tools:
+            said["tools"] = tuple(asdict(tool) for tool in self.tools)
+        if self.calls:
+            said["calls"] = tuple(asdict(called) for called in self.calls)
+        if self.result_of:
+            said["result_of"] = self.result_of
+        return said
 
     def kept(self) -> Message:
         """The same message, all of which is going to be sent again."""

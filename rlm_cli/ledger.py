@@ -46,6 +46,10 @@ class StopReason(StrEnum):
     ERROR = "error"
 
 
+RUN_WIDE = frozenset({StopReason.MAX_BUDGET, StopReason.MAX_TOKENS, StopReason.MAX_SUBCALLS, StopReason.TIMEOUT})
+"""Limits that a child shares with its parent: where it met one, the parent will too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the whole tree of calls may use. None means no limit.
@@ -273,11 +277,13 @@ class Ledger:
         self._holds.pop(call, None)
 
     def _room(self) -> Amount:
-        taken = sum((r.ceiling for r in self._in_flight), self.spent)
-        taken = sum(self._holds.values(), taken)
+        taken = [*(reservation.ceiling for reservation in self._in_flight), *self._holds.values()]
         usd = float("inf") if self.limits.max_budget is None else self.limits.max_budget
         tokens = 2**62 if self.limits.max_tokens is None else self.limits.max_tokens
-        return Amount(usd, tokens) - taken
+        return Amount(
+            usd - sum([amount.usd for amount in taken], self.spent.usd),
+            tokens - sum([amount.tokens for amount in taken], self.spent.tokens),
+        )
 
     def _fits(self, need: Need, output: int, own_hold: Amount, room: Amount) -> bool:
         left = room - need.ceiling(output)

@@ -15,24 +15,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from . import models, sandbox
+from . import models
 from . import schema as schemas
-from . import tools as user_tools
 from .dispatch import output_limit
 from .documents import CHARS_PER_TOKEN, Documents, gather, require_everything, require_something
 from .errors import ConfigError, UsageError
 from .events import Reading
 from .ledger import Limits
 from .models import Model
-from .models.replies import FILE as REPLIES
-from .models.replies import Replies
 from .request import Emit
 from .schema import YES_NO, Schema
 from .settings import Settings
-from .tools import Tools
 
 if TYPE_CHECKING:
+    from . import sandbox
     from .earlier import Earlier
+    from .models.replies import Replies
+    from .tools import Tools
 
 
 @dataclass(frozen=True)
@@ -195,6 +194,9 @@ async def open_tools(job: Job, found: Models) -> Tools | None:
             why="no code runs there that could call a function",
             hint="leave one of them out",
         )
+    from . import sandbox
+    from . import tools as user_tools
+
     environ = models.without_keys(job.environ, found.all)
     return await user_tools.open_tools(s.tool, environ=environ, timeout_s=s.tool_timeout, reserved=sandbox.OWN_NAMES)
 
@@ -239,7 +241,9 @@ def replies(job: Job, found: Models, tell: Callable[[str], None]) -> Replies | N
     s = job.settings
     if job.cache is None or s.no_cache or s.no_save or not s.cache_size:
         return None
-    secrets, file = models.secrets(found.all), job.cache / REPLIES
+    from .models.replies import FILE, Replies
+
+    secrets, file = models.secrets(found.all), job.cache / FILE
     return Replies(file, most_bytes=s.cache_size, oldest_s=s.cache_age, secrets=secrets, tell=tell)
 
 
@@ -270,6 +274,8 @@ def choose_mode(job: Job, documents: Documents, root: Model) -> str:
 
 def open_sandbox(job: Job, tools: Tools | None = None) -> sandbox.Sandbox:
     """The place where code will run; raises `SandboxError` below a level the kernel enforces, unless asked for."""
+    from . import sandbox
+
     s = job.settings
     return sandbox.open_sandbox(
         s.sandbox,

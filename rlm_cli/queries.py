@@ -27,7 +27,7 @@ from .events import (
     ToolStarted,
 )
 from .heads import Head, heads
-from .ledger import Refusal, StopReason
+from .ledger import RUN_WIDE, Refusal
 from .models import Model, least_cached, on_record
 from .result import Status, answer_text, json_text
 from .sandbox import Context, Failed, Query
@@ -45,8 +45,6 @@ PRINTED_CHARS = 2_000
 LARGE = 50_000
 """Characters of a prompt from which on they start one by one: hashing, journaling and writing 64 of 400 KB as JSON
 takes 0.3 s, in which nothing else would happen."""
-RUN_WIDE = frozenset({StopReason.MAX_BUDGET, StopReason.MAX_TOKENS, StopReason.MAX_SUBCALLS, StopReason.TIMEOUT})
-"""Limits that a child shares with its parent: where it met one, the parent will too."""
 
 
 @dataclass(frozen=True, slots=True)

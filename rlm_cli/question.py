@@ -15,16 +15,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import __version__, contexts, evidence, kept, models, prepare, prompts, read, trace
+from . import __version__, evidence, kept, models, prepare, prompts, read, trace
 from .deadline import Deadline, now
 from .documents import Documents
 from .errors import InvalidAnswer, LimitReached, RlmError, internal
 from .events import CitationChecked, NoticeGiven, RunFinished, RunStarted
-from .forecast import Forecast, forecast
 from .ledger import StopReason
-from .models.replies import Replies
 from .prepare import Job, Models
 from .report import Ending, confined, limits_of, result_of
 from .result import (
@@ -35,12 +33,16 @@ from .result import (
     answer_text,
 )
 from .run import Run
-from .sandbox import KERNEL_ENFORCED, Proof, Sandbox
 from .settings import shown_options, spelling_of, working_folder
 from .stream import Reader, Stream
-from .tools import Tools
 
-Confirm = Callable[[Forecast], Awaitable[bool]]
+if TYPE_CHECKING:
+    from .forecast import Forecast
+    from .models.replies import Replies
+    from .sandbox import Proof, Sandbox
+    from .tools import Tools
+
+Confirm = Callable[["Forecast"], Awaitable[bool]]
 """Whether to go on with a run that may cost so much."""
 LOCATING_S = 30.0
 """For looking up all quotes of an answer; one takes milliseconds as a rule."""
@@ -143,6 +145,8 @@ class Question:
         self.mode = prepare.choose_mode(self.job, self.documents, self.models.root)
         call = None
         if self.mode == "rlm":
+            from . import contexts
+
             earlier = self.job.earlier
             first, turns = (earlier.first_question, earlier.turns(self.job.question)) if earlier else ("", ())
             functions = self.tools.tools if self.tools is not None else ()
@@ -150,6 +154,8 @@ class Question:
             self.sandbox = prepare.open_sandbox(self.job, self.tools)
             self.proof = await self.sandbox.prove()
         if self.confirm is not None:
+            from .forecast import forecast
+
             waited = now()
             if not await self.confirm(forecast(self.job, self.models, self.documents, call)):
                 raise asyncio.CancelledError
@@ -278,9 +284,12 @@ class Question:
         if self.job.settings.mode == "auto" and self.mode == "direct":
             size = f"about {self.documents.tokens:,} tokens"
             found.append(NoticeGiven("direct_mode", f"the text is short ({size}): one call with all of it"))
-        if self.proof is not None and self.proof.level not in KERNEL_ENFORCED:
-            told = f"sandbox {self.proof.level}: code of the model runs without the kernel's walls"
-            found.append(NoticeGiven("sandbox_weak", told))
+        if self.proof is not None:
+            from .sandbox import KERNEL_ENFORCED
+
+            if self.proof.level not in KERNEL_ENFORCED:
+                told = f"sandbox {self.proof.level}: code of the model runs without the kernel's walls"
+                found.append(NoticeGiven("sandbox_weak", told))
         if self.tools is not None:
             told = f"tools run outside the sandbox, with your rights: {self.tools.listed()}"
             found.append(NoticeGiven("tools_outside", told))

@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from . import loop, prompts, reply
 from .call import Call, Check, Complete, Completion, Execute, Message, Output, Purpose
@@ -19,7 +20,6 @@ from .corpus import Corpus
 from .deadline import OUT_OF_TIME, Deadline
 from .dispatch import Dispatch
 from .documents import Documents
-from .earlier import Earlier, Recorded
 from .errors import ModelError, RlmError
 from .events import (
     CallFinished,
@@ -30,19 +30,20 @@ from .events import (
     NoticeGiven,
 )
 from .evidence import Coverage
-from .ledger import Ledger, Refusal, StopReason
+from .ledger import RUN_WIDE, Ledger, Refusal, StopReason
 from .models import Model, on_record
-from .models.replies import Replies
 from .prepare import Job, Models
-from .queries import RUN_WIDE, Queries
 from .result import Answer, Status, answer_text
-from .samples import Samples
-from .sandbox import Failed, Query, Repl, Sandbox, Span
 from .schema import Checked, Schema
 from .seen import Seen
 from .stream import Stream
-from .structured import judge
-from .tools import Tools
+
+if TYPE_CHECKING:
+    from .earlier import Earlier
+    from .models.replies import Replies
+    from .queries import Queries
+    from .sandbox import Failed, Query, Repl, Sandbox, Span
+    from .tools import Tools
 
 USED_STEPS = (0.9, 0.75, 0.5)
 """Shares of the budget at which the root is told how much is used."""
@@ -97,8 +98,14 @@ class Run:
         )
         self.seen = Seen(Coverage(documents.corpus), documents.corpus.lines, stream.emit)
         self.own = defaultdict[str, Own](Own)
-        self._queries = Queries(self)
         self.fatal: asyncio.Future[RlmError] | None = None
+
+    @cached_property
+    def _queries(self) -> Queries:
+        """Where there is a REPL to ask any: one request with the whole text does not load it."""
+        from .queries import Queries
+
+        return Queries(self)
 
     async def answer(self, call: Call | None) -> Answer:
         """The answer of the root's call, or of one request with the whole text (None); partial if a limit refused
@@ -114,6 +121,8 @@ class Run:
 
     async def _sampled(self, call: Call | None) -> Answer:
         """The answer that most of several trajectories agree on; they are the children of a root that only compares."""
+        from .samples import Samples
+
         question, corpus = self.job.question, self.documents.corpus
         with self.open_call("0", CallStarted(None, 0, "root", self.models.root.name, question, corpus.chars)):
             asked = self.job.settings.samples
@@ -156,6 +165,8 @@ class Run:
 
     async def call(self, call: Call, corpus: Corpus, spans: Sequence[Span] | None) -> Answer:
         """One call with a REPL, root or child, from its first iteration to its answer."""
+        from .earlier import Recorded
+
         assert self.sandbox is not None
         model = self.models.root if call.kind == "root" else self._model(call.model)
         recorded = Recorded(self.earlier, corpus) if self.earlier is not None and call.kind == "root" else None
@@ -236,6 +247,8 @@ class Run:
         """An answer held against what was asked of it, in a thread: a large one takes a while. A rejection is told."""
         if schema is None and not strict:
             return Checked(effect.value)
+        from .structured import judge
+
         checked = await asyncio.to_thread(judge, schema, strict, effect.value, effect.quotes, effect.spoken)
         if checked.problem:
             one_line = "; ".join(checked.problem.splitlines())

@@ -49,6 +49,40 @@ main()
     assert done.stderr.endswith("LOADED ")
 
 
+UNUSED = (
+    *(name for name in HEAVY if name != "asyncio"),
+    "httpx",
+    "statistics",
+    "rlm_cli.sandbox",
+    "rlm_cli.contexts",
+    "rlm_cli.queries",
+    "rlm_cli.earlier",
+    "rlm_cli.forecast",
+    "rlm_cli.samples",
+    "rlm_cli.structured",
+    "rlm_cli.tools",
+    "rlm_cli.models.litellm",
+    "rlm_cli.models.failures",
+)
+"""What a short question to a server by the lean way has no use for: no REPL, no sub-calls, text only, no failure."""
+
+
+def test_a_short_question_imports_what_it_uses(tmp_path: Path) -> None:
+    """One request over a small folder costs little more than its imports, so they are held to what it needs."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "d.txt").write_text("The term is thirty days.", encoding="utf-8")
+    code = f"""
+import sys
+from rlm_cli.cli.failure import run_guarded
+run_guarded(["ask", "-q", "-m", "openai/gpt-5.4-mini", "How long is the term?", {str(tmp_path / "docs")!r}])
+print("LOADED", *(m for m in {UNUSED!r} if m in sys.modules))
+"""
+    with ScriptedServer(lambda request: "Thirty days.") as server:
+        env = {"HOME": str(tmp_path), "OPENAI_API_KEY": "sk-none-of-anybody", "OPENAI_API_BASE": server.base_url}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
+    assert (done.stdout, done.stderr) == ("Thirty days.\nLOADED\n", "")
+
+
 def test_version_does_not_need_typer(tmp_path: Path) -> None:
     """`--version` costs what Python costs."""
     code = "import sys, rlm_cli.__main__ as m; sys.argv[1:] = ['--version']\ntry: m.main()\n"

@@ -24,7 +24,7 @@ from rlm_cli.call import Completion, Message, ToolCall
 from rlm_cli.errors import ConfigError, ModelError, RlmError
 from rlm_cli.ledger import Price, Usage
 from rlm_cli.models import OFFLINE, Model, catalog, choose, connect, secrets
-from rlm_cli.models.failures import scrub
+from rlm_cli.models.keys import scrub
 from rlm_cli.reply import REPL
 
 ROOT = Path(__file__).parent.parent

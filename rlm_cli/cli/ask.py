@@ -18,10 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from .. import contexts, prepare, question
-from ..earlier import load
+from .. import prepare, question
 from ..errors import RlmError, UsageError
-from ..forecast import forecast
 from ..prepare import Job
 from ..result import Result, Status
 from ..settings import Settings
@@ -31,7 +29,6 @@ from ..views.answer import answer_text, citation_lines, summary_line
 from .configuration import cache_folder, state_folder
 from .confirm import Confirmation
 from .failure import say_error, tell, warn
-from .plan import plan_text
 from .sources import or_stdin, readers_of_stdin, with_list
 from .watched import TICKS_PER_SECOND, closing, watched
 
@@ -68,6 +65,8 @@ def job_of(asked: str | None, sources: list[str], settings: Settings, origins: M
         if sources or settings.files_from is not None:
             why = "-c goes on with the documents of an earlier run"
             raise UsageError("-c takes no sources", why=why, hint="leave them out, or leave out -c")
+        from ..earlier import load
+
         earlier = load(state_folder(), settings.run)
     elif settings.run is not None:
         raise UsageError("--run says which run -c goes on from", hint='rlm ask -c --run RUN "…"')
@@ -184,6 +183,9 @@ async def _tick(view: View, confirm: Confirmation) -> None:
 
 def _plan(job: Job, view: View, for_real: str) -> int:
     """`--dry-run`: read, plan, send nothing."""
+    from .. import contexts
+    from ..forecast import forecast
+    from .plan import plan_text
 
     async def main() -> str:
         models = prepare.connect_models(job)

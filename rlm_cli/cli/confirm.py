@@ -11,13 +11,14 @@ import os
 import termios
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from ..forecast import Forecast
 from ..settings import Settings
 from ..views import View
 from ..views.safe import clean
-from .plan import cost_lines
+
+if TYPE_CHECKING:
+    from ..forecast import Forecast
 
 
 class Confirmation:
@@ -39,6 +40,8 @@ class Confirmation:
         likely = min(cost.expected.usd or 0.0, float("inf") if cost.high is None else cost.high)
         if self._above is None or likely <= self._above or self._source is None:
             return True
+        from .plan import cost_lines
+
         self.is_open, typed = True, b""
         self._view.pause()
         try:

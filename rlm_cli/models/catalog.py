@@ -100,6 +100,8 @@ litellm completes), azure (other addresses and headers), ollama (its own API, wh
 _DEARER_ABOVE = re.compile(r"input_cost_per_token_above_(\d+)k_tokens")
 
 _PRICES = "model_prices_and_context_window_backup.json"
+_LONGEST_ENTRY = 100_000
+"""Bytes of one model in it, and more: the longest there is has 15,000."""
 
 CALLS_ANYWAY = re.compile(r"groq/openai/gpt-oss-")
 """Models that call functions nobody offered, at a provider that refuses such replies: they are offered one at once."""
@@ -237,13 +239,14 @@ def _whole(value: object) -> int | None:
 
 
 def _entry(key: str) -> dict[str, Any] | None:
-    """One model of the map. Two megabytes of JSON take 25 ms to read whole, and 2 to look for a name in."""
-    text = _packaged_text(_PRICES)
-    start = text.rfind(f"{json.dumps(key)}: {{")  # the last, where there are two, as in JSON
-    if key == "sample_spec" or (start < 0 and ": {" in text[:1_000]):
+    """One model of the map. Two megabytes of JSON take 25 ms to read whole, 10 as text, and 2 to look for a name in."""
+    written = _packaged_bytes(_PRICES)
+    start = written.rfind(f"{json.dumps(key)}: {{".encode())  # the last, where there are two, as in JSON
+    if key == "sample_spec" or (start < 0 and b": {" in written[:1_000]):
         return None
     try:
-        entry, _ = json.JSONDecoder().raw_decode(text, text.index("{", start + len(key)))
+        text = written[start : start + _LONGEST_ENTRY].decode("utf-8", "ignore")
+        entry, _ = json.JSONDecoder().raw_decode(text, text.index("{", len(key)))
     except ValueError:  # written in another way by now
         return _map().get(key)
     return entry if start >= 0 and isinstance(entry, dict) else _map().get(key)
@@ -265,20 +268,20 @@ def _litellm_providers() -> frozenset[str]:
 def _packaged(name: str) -> dict[str, Any]:
     """A JSON file of the installed litellm; empty when it is not there: then prices are unknown, and we say so."""
     try:
-        loaded = json.loads(_packaged_text(name))
+        loaded = json.loads(_packaged_bytes(name))
     except ValueError:
         return {}
     return loaded if isinstance(loaded, dict) else {}
 
 
 @cache
-def _packaged_text(name: str) -> str:
+def _packaged_bytes(name: str) -> bytes:
     import importlib.util
 
     spec = importlib.util.find_spec("litellm")  # finds the package, does not run it
     for folder in (spec.submodule_search_locations if spec else None) or ():
         try:
-            return (Path(folder) / name).read_text(encoding="utf-8")
-        except (OSError, ValueError):
+            return (Path(folder) / name).read_bytes()
+        except OSError:
             continue
-    return ""
+    return b""

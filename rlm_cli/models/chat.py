@@ -31,7 +31,6 @@ from ..trust import proxy_for, trusted
 from . import caching, chat_format
 from .background import AIOHTTP
 from .connection import NO_KEY, Connection
-from .failures import failed_generation, of_request
 
 if TYPE_CHECKING:
     import aiohttp
@@ -121,6 +120,8 @@ class ChatModel:
         except RlmError as error:
             failure = error
         except Exception as error:  # whatever aiohttp raises, a wrong option too
+            from .failures import failed_generation, of_request
+
             failure, written = of_request(error, self._connection, schema), failed_generation(error)
         else:
             return chat_format.completion(reply, self._connection)

@@ -17,7 +17,7 @@ from ..errors import ModelError
 from ..ledger import Usage
 from ..schema import Schema
 from .connection import Connection
-from .failures import scrub
+from .keys import scrub
 
 _FINISHED = {"eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "end_turn": "stop", "max_tokens": "length"}
 """Reasons in other servers' words."""

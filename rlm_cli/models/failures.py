@@ -18,6 +18,7 @@ from typing import Any
 from ..errors import ConfigError, ModelError, RlmError, UnknownModel
 from ..schema import Schema
 from .connection import NO_KEY, Connection
+from .keys import scrub
 from .waits import asked_to_wait
 
 LONGEST_QUOTE = 400
@@ -47,7 +48,6 @@ _NO_MODEL = re.compile(
     re.IGNORECASE,
 )
 _WRAPPING = re.compile(r"^(?:(?:litellm\.)?\w+(?:Error|Timeout)\s*:\s*|Timeout Error:\s*|\w+(?:Exception|Error) - )")
-_MASKED = re.compile(r"\S*(?:\*{2,}|…|\.{3,})\S*")
 _BILLING = "look at the provider's billing page"
 _SPELLING = "look at how the provider spells its models"
 _OPTIONS = "look at --option and the options of [models.NAME]"
@@ -162,17 +162,6 @@ def provider_words(error: BaseException, key: str | None) -> str:
         text = bare
     text = scrub(text, key)
     return text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + "…"
-
-
-def scrub(text: str, key: str | None) -> str:
-    """`text` without the key, whole or in pieces of eight characters, or masked as `sk-…abcd`."""
-    if not key or len(key) < 8:
-        return text
-    text = text.replace(key, "[key]")
-    pieces = {key[i : i + 8] for i in range(len(key) - 7)}
-    if any(piece in text for piece in pieces):
-        text = " ".join("[key]" if any(p in word for p in pieces) else word for word in text.split(" "))
-    return _MASKED.sub(lambda word: "[key]" if key[:3] in word[0] or key[-3:] in word[0] else word[0], text)
 
 
 def retry_after(error: BaseException) -> float | None:

@@ -19,6 +19,7 @@ from .catalog import Provider
 
 COMMAND_TIMEOUT_S = 60.0
 """A password store may ask a person."""
+_MASKED = re.compile(r"\S*(?:\*{2,}|…|\.{3,})\S*")
 
 
 def look_up(entry: tuple[str, object] | None, variables: Sequence[str], environ: Mapping[str, str]) -> str | None:
@@ -93,3 +94,14 @@ def _clean(key: str, source: str) -> str:
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigError(f"{source} holds characters that no key has", why="a line break or a space in it?")
     return key
+
+
+def scrub(text: str, key: str | None) -> str:
+    """`text` without the key, whole or in pieces of eight characters, or masked as `sk-…abcd`."""
+    if not key or len(key) < 8:
+        return text
+    text = text.replace(key, "[key]")
+    pieces = {key[i : i + 8] for i in range(len(key) - 7)}
+    if any(piece in text for piece in pieces):
+        text = " ".join("[key]" if any(p in word for p in pieces) else word for word in text.split(" "))
+    return _MASKED.sub(lambda word: "[key]" if key[:3] in word[0] or key[-3:] in word[0] else word[0], text)

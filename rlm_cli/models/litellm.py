@@ -129,13 +129,15 @@ class LitellmModel:
 
     async def ready(self) -> None:
         """Wait for litellm. Raises `ConfigError` when it cannot be imported."""
-        await asyncio.wrap_future(start_import())
+        if _imported.loaded is None:  # else no turn of the event loop, which requests would take all at once
+            await asyncio.wrap_future(start_import())
 
     async def complete(
         self, messages: Sequence[Message], *, max_output_tokens: int, sub: bool, schema: Schema | None = None
     ) -> Completion:
         """One request through litellm. Raises as the protocol says; no failure keeps a reference to the request."""
-        litellm = await asyncio.wrap_future(start_import())
+        await self.ready()
+        litellm = _imported.loaded
         if self._room is not None:
             _describe(litellm, self._connection)
         _asked.add(self)

@@ -4,6 +4,9 @@ SQLite, because several runs read and write at once and a row has to be found, c
 own that would be a database of our own. Write-ahead logging lets readers read while one writes. All of it happens in
 one thread beside the event loop, which no lock and no slow disk can hold up then.
 
+What is asked for at the same time is looked up together, and what is to be written waits a moment for more: a hop
+between threads and a commit for each reply would cost a run of thousands as much as their requests do.
+
 A cache is never worth a run: whatever fails here means "not on record", and is told once. One that is damaged is
 removed and begun anew; one that cannot be written is read all the same. A prompt is not kept, only a hash of it;
 nothing is kept of a request or a reply that holds a key.
@@ -23,6 +26,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -41,6 +45,8 @@ BUSY_S = 0.5
 """Seconds to wait for another process that writes."""
 PAUSE_S = 10.0
 """Seconds without a try to write, after one that waited in vain: the end of a run is not held up by many of them."""
+WRITE_S = 0.2
+"""Seconds that a reply waits for others to be written with: what a process that is killed may lose of the record."""
 EVERY = 200
 """Replies kept between two looks at the size."""
 EVICT_TO = 0.9
@@ -101,6 +107,12 @@ class Replies:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="replies")
         self._database: sqlite3.Connection | None = None
         self._tried = self._reads_only = self._told = self._mended = False
+        self._asked: list[tuple[Request, asyncio.Future[Completion | None]]] = []
+        """To be looked up next, all at once."""
+        self._said: list[tuple[Request, str, Completion]] = []
+        """To be written next, all at once."""
+        self._writing: asyncio.TimerHandle | None = None
+        self._used = False
         self._hits: list[bytes] = []
         self._seen: set[bytes] = set()
         self._kept = 0
@@ -111,25 +123,45 @@ class Replies:
 
         Once a run: who asks the same again was not content with it.
         """
-        return await self._beside(lambda: self._recall(request.key()))
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[Completion | None] = loop.create_future()
+        self._asked.append((request, answered))
+        if len(self._asked) == 1:
+            loop.call_soon(self._look_up, loop)  # after those who ask in the same turn of the loop
+        return await answered
 
     def keep(self, request: Request, model: str, completion: Completion) -> None:
         """Put a reply on record, in its own time, unless it is none to be relied on or a key is in it."""
         if completion.finish_reason not in WHOLE or completion.calls or not completion.text.strip():
             return
-
-        def work() -> None:
-            said = completion.text + completion.reasoning
-            if not any(secret in said or request.holds(secret) for secret in self._secrets):
-                self._keep(request.key(), model, completion)
-
-        loop = asyncio.get_running_loop()
-        loop.run_in_executor(self._thread, self._safely, work, loop)
+        self._said.append((request, model, completion))
+        if self._writing is None:
+            loop = asyncio.get_running_loop()
+            self._writing = loop.call_later(WRITE_S, self._write, loop)
 
     async def close(self) -> None:
         """Write what is still to be written, and close the file."""
-        await self._beside(self._close)
+        if self._writing is not None:
+            self._writing.cancel()
+            self._write(asyncio.get_running_loop())
+        if self._used:
+            await self._beside(self._close)
         self._thread.shutdown(wait=False)
+
+    def _look_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._used = True
+        asked, self._asked = self._asked, []
+
+        def work() -> list[Completion | None]:
+            return [self._safely(partial(self._recall, request), loop) for request, _ in asked]
+
+        looking = loop.run_in_executor(self._thread, work)
+        looking.add_done_callback(partial(_answer, [answered for _, answered in asked]))
+
+    def _write(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._used, self._writing = True, None
+        said, self._said = self._said, []
+        self._thread.submit(self._safely, lambda: self._keep(said), loop)
 
     async def _beside(self, work: Callable[[], _T | None]) -> _T | None:
         loop = asyncio.get_running_loop()
@@ -186,7 +218,8 @@ class Replies:
     def _may_write(self) -> bool:
         return not self._reads_only and time.monotonic() >= self._paused_until
 
-    def _recall(self, key: bytes) -> Completion | None:
+    def _recall(self, request: Request) -> Completion | None:
+        key = request.key()
         if key in self._seen or (database := self._open()) is None:
             return None
         self._seen.add(key)
@@ -198,19 +231,27 @@ class Replies:
             self._hits.append(key)
         return completion
 
-    def _keep(self, key: bytes, model: str, completion: Completion) -> None:
-        if not self._may_write or (database := self._open()) is None:
-            return
-        self._seen.add(key)
+    def _keep(self, said: Iterable[tuple[Request, str, Completion]]) -> None:
         now = time.time()
+        rows = [
+            (request.key(), model, _written(completion), now, now)
+            for request, model, completion in said
+            if not self._holds_secret(request, completion)
+        ]
+        if not rows or not self._may_write or (database := self._open()) is None:
+            return
+        self._seen.update(row[0] for row in rows)
         with database:
-            database.execute(
-                "INSERT OR REPLACE INTO replies (key, model, completion, made, used) VALUES (?, ?, ?, ?, ?)",
-                (key, model, _written(completion), now, now),
+            database.executemany(
+                "INSERT OR REPLACE INTO replies (key, model, completion, made, used) VALUES (?, ?, ?, ?, ?)", rows
             )
-        self._kept += 1
-        if self._kept % EVERY == 0:
+        before, self._kept = self._kept, self._kept + len(rows)
+        if before // EVERY != self._kept // EVERY:
             self._evict(database)
+
+    def _holds_secret(self, request: Request, completion: Completion) -> bool:
+        said = completion.text + completion.reasoning
+        return any(secret in said or request.holds(secret) for secret in self._secrets)
 
     def _evict(self, database: sqlite3.Connection) -> None:
         """What is too old, then what was not used for longest until the rest has room."""
@@ -240,6 +281,19 @@ class Replies:
                     [(time.time(), key) for key in self._hits],
                 )
             self._evict(database)
+
+
+def _answer(asked: list[asyncio.Future[Completion | None]], looking: asyncio.Future[list[Completion | None]]) -> None:
+    """Hand out what was found together."""
+    error = looking.exception()
+    found = [None] * len(asked) if error is not None else looking.result()
+    for answered, completion in zip(asked, found, strict=True):
+        if answered.done():
+            continue  # its call was cancelled
+        if error is not None:
+            answered.set_exception(error)
+        else:
+            answered.set_result(completion)
 
 
 def open_(path: Path) -> sqlite3.Connection:

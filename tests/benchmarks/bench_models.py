@@ -7,13 +7,16 @@
                                                           was held up
     python tests/benchmarks/bench_models.py cancel        Ctrl-C with 64 in flight: until connections and process are gone
 
-Each way runs twice, the better run counts (the first pays for connections and lazy imports). The server is a process of
-its own, and does next to nothing: in this one it would take the interpreter from what is measured.
+All ways take turns, and of each the best of several runs counts (the first pays for connections and lazy imports; other
+work on the machine disturbs some). The server is a process of its own, and does next to nothing: in this one it would
+take the interpreter from what is measured. A line that ends in "kept" or "NOT KEPT" has what was measured and what it
+may be.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import multiprocessing
 import os
@@ -26,23 +29,29 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
+from rlm_cli.__main__ import GARBAGE  # noqa: E402
 from rlm_cli.call import Message  # noqa: E402
 from rlm_cli.dispatch import Deadline, Dispatch  # noqa: E402
 from rlm_cli.ledger import Ledger, Limits  # noqa: E402
-from rlm_cli.models import Model, connect  # noqa: E402
+from rlm_cli.models import Model, connect, on_record  # noqa: E402
+from rlm_cli.models.replies import FILE, Replies  # noqa: E402
 
 MODEL = "openai/gpt-5.4-mini"
 KEY = "sk-benchmark"
 RLM = Path(sys.executable).with_name("rlm")
 BODY = (
     b'{"id":"1","object":"chat.completion","created":1,"model":"x","choices":[{"index":0,"finish_reason":"stop",'
-    b'"message":{"role":"assistant","content":"yes"}}],"usage":{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}}'
+    b'"message":{"role":"assistant","content":"yes"}}],"usage":{"prompt_tokens":%d,"completion_tokens":1}}'
 )
+"""Its prompt's tokens are told as they would be: one that says fewer is taken for a server that cut the prompt."""
+ROUNDS = 3
+WORDS = "Acme gives thirty days of notice. " * 30
 BATCH = "```repl\\nFINAL(len(llm_query_batched([str(i) for i in range(64)])))\\n```"
 
 
@@ -72,14 +81,16 @@ class Answering(asyncio.Protocol):
         self.received.clear()
         Answering.in_flight += 1
         self.waiting = True
-        asyncio.get_running_loop().call_later(0.0 if root else Answering.delay, self.answer, root)
+        asyncio.get_running_loop().call_later(0.0 if root else Answering.delay, self.answer, root, length)
 
-    def answer(self, root: bool) -> None:
+    def answer(self, root: bool, length: int) -> None:
         if not self.waiting:
             return
         self.waiting = False
         Answering.in_flight -= 1
-        body = BODY.replace(b'"yes"', b'"%s"' % BATCH.encode()) if root else BODY
+        body = BODY % (length // 3)
+        if root:
+            body = body.replace(b'"yes"', b'"%s"' % BATCH.encode())
         head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
         self.transport.write(head + body)
 
@@ -143,26 +154,54 @@ def serving() -> Iterator[Server]:
 # ── throughput ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def timed(ask: Callable[[], Awaitable[object]], calls: int, in_flight: int) -> float:
+async def timed(ask: Callable[[int], Awaitable[object]], calls: int, in_flight: int) -> float:
     slots = asyncio.Semaphore(in_flight)
 
-    async def one() -> None:
+    async def one(n: int) -> None:
         async with slots:
-            await ask()
+            await ask(n)
 
     started = time.perf_counter()
-    await asyncio.gather(*(one() for _ in range(calls)))
+    await asyncio.gather(*(one(n) for n in range(calls)))
     return time.perf_counter() - started
 
 
-async def best(ask: Callable[[], Awaitable[object]], calls: int, in_flight: int) -> tuple[float, float]:
-    """Seconds of the better of two runs, and milliseconds of computing a call in it."""
-    found = []
-    for _ in range(2):
+@dataclass
+class Way:
+    """One way to have a request answered, and its best run so far: seconds, and milliseconds of computing a call."""
+
+    name: str
+    ask: Callable[[int], Awaitable[object]]
+    took: float = math.inf
+    computing: float = math.inf
+    opened: int = 0
+
+    async def run(self, server: Server, delay: float, calls: int, in_flight: int) -> None:
+        server.slow(delay)
         before = time.process_time()
-        took = await timed(ask, calls, in_flight)
-        found.append((took, (time.process_time() - before) / calls * 1e3))
-    return min(found)
+        took = await timed(self.ask, calls, in_flight)
+        self.computing = min(self.computing, (time.process_time() - before) / calls * 1e3)
+        self.opened = server.figures()[0]
+        self.took = min(self.took, took)
+
+
+def verdict(what: str, figure: float, bar: float, unit: str = "×") -> None:
+    """A line: what was measured, how much it was, how much it may be, and whether it is."""
+    print(f"  {what:<48} {figure:7.3f} {unit}  at most {bar:g}  {'kept' if figure <= bar else 'NOT KEPT'}")
+
+
+def load() -> str:
+    return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+
+
+async def nothing(n: int) -> object:
+    return None
+
+
+def dispatching(in_flight: int) -> Dispatch:
+    """What a run sends its requests with."""
+    limits = Limits(max_budget=None, jobs=in_flight)
+    return Dispatch(Ledger(limits), Deadline.after(None), lambda event, call: None, retries=0, request_timeout_s=60)
 
 
 async def throughput(server: Server) -> None:
@@ -174,14 +213,18 @@ async def throughput(server: Server) -> None:
     sent = {"model": "gpt-5.4-mini", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}
     lean = connect(MODEL, models={}, keys={}, environ=server.env)
     general = connect(MODEL, models={}, keys={}, environ=server.env, transport="litellm")
-    client = httpx.AsyncClient(timeout=None, limits=httpx.Limits(max_connections=None), trust_env=False)
+    client = httpx.AsyncClient(
+        timeout=None, limits=httpx.Limits(max_connections=None, max_keepalive_connections=None), trust_env=False
+    )
     litellm = await asyncio.wrap_future(start_import())
+    gc.set_threshold(GARBAGE)
+    gc.freeze()  # no way pays for looking at another's library again and again
 
-    async def by_httpx() -> object:
+    async def by_httpx(n: int) -> object:
         reply = await client.post(f"{server.url}/chat/completions", json=sent, headers={"Authorization": KEY})
         return reply.json()
 
-    async def bare() -> object:
+    async def bare(n: int) -> object:
         return await litellm.acompletion(
             model=MODEL,
             messages=sent["messages"],
@@ -192,24 +235,39 @@ async def throughput(server: Server) -> None:
             api_base=server.url,
         )
 
-    def by(model: Model) -> Callable[[], Awaitable[object]]:
-        return lambda: model.complete(messages, max_output_tokens=9, sub=True)
+    def by(model: Model) -> Callable[[int], Awaitable[object]]:
+        return lambda n: model.complete(messages, max_output_tokens=9, sub=True)
 
-    for calls, delay, in_flight, most in ((200, 0.2, 16, 1.06), (2_000, 0.05, 64, 1.15)):
-        floor = math.ceil(calls / in_flight) * delay
-        print(
-            f"{calls} calls of {delay * 1e3:.0f} ms, {in_flight} in flight: floor {floor:.2f} s, lean at most {most} ×"
-        )
-        ways = [("lean", by(lean)), ("bare httpx", by_httpx)]
-        if calls == 200:
-            ways += [("litellm", by(general)), ("bare acompletion", bare)]
-        for name, ask in ways:
-            server.slow(delay)
-            took, computing = await best(ask, calls, in_flight)
-            opened = server.figures()[0]
-            print(
-                f"  {name:<17} {took:5.2f} s  {took / floor:.3f} ×  {computing:.2f} ms of CPU a call, {opened} connections"
-            )
+    def as_sub_call(model: Model, in_flight: int, first: int) -> Callable[[int], Awaitable[object]]:
+        dispatch = dispatching(in_flight)
+        return lambda n: dispatch.complete(f"0.{n}", model, [Message("user", f"{first + n} {WORDS}")], "sub")
+
+    with tempfile.TemporaryDirectory() as folder:
+        for calls, delay, in_flight, most in ((200, 0.2, 16, 1.06), (2_000, 0.05, 64, 1.15)):
+            floor = math.ceil(calls / in_flight) * delay
+            print(f"{calls} calls of {delay * 1e3:.0f} ms, {in_flight} in flight: floor {floor:.2f} s, {load()}")
+            ways = [Way("lean", by(lean)), Way("bare httpx", by_httpx)]
+            ways += [Way("lean sub-calls", as_sub_call(lean, in_flight, 0)), Way("lean sub-calls, recorded", nothing)]
+            if calls == 200:
+                ways += [Way("litellm", by(general)), Way("bare acompletion", bare)]
+            for number in range(ROUNDS):
+                for way in ways:
+                    replies = Replies(Path(folder) / FILE, most_bytes=1 << 30, oldest_s=1e6)
+                    if way.name.endswith("recorded"):
+                        way.ask = as_sub_call(on_record(lean, replies), in_flight, number * calls + 10 * calls)
+                    if way.name == "bare httpx" and number and calls > 200:
+                        continue  # 20 s, and far from a tie
+                    await way.run(server, delay, calls, in_flight)
+                    await replies.close()
+            for way in ways:
+                told = f"{way.took:5.2f} s  {way.computing:.2f} ms of computing a call, {way.opened} connections"
+                print(f"  {way.name:<26} {told}")
+            took = {way.name: way.took for way in ways}
+            for name in ("lean", "lean sub-calls", "lean sub-calls, recorded"):
+                verdict(f"{name} against the floor", took[name] / floor, most)
+            verdict("lean against bare httpx", took["lean"] / took["bare httpx"], 1.0)
+            if "litellm" in took:
+                verdict("litellm against bare acompletion", took["litellm"] / took["bare acompletion"], 1.05)
     await lean.close()
     await general.close()
     await client.aclose()
@@ -254,17 +312,12 @@ def least(command: list[str], env: dict[str, str], times: int) -> tuple[float, f
 async def large(server: Server) -> None:
     """Through the dispatch of a run, with its ledger and its events, as sub-calls go."""
     server.slow(1.0)
+    gc.set_threshold(GARBAGE)
     model = connect(MODEL, models={}, keys={}, environ=server.env)
     await model.ready()
-    dispatch = Dispatch(
-        Ledger(Limits(max_budget=None, jobs=64)),
-        Deadline.after(None),
-        lambda event, call: None,
-        retries=0,
-        request_timeout_s=60,
-    )
+    dispatch = dispatching(64)
     text = "a line of a log, as logs are, with some words — and a number 4711\n" * 6_000
-    prompts = [f"{number} {text}"[: 400_000 // 3 * 2] for number in range(64)]
+    prompts = [f"{number} {text}"[:400_000] for number in range(64)]
     size = sum(len(prompt.encode()) for prompt in prompts)
     lags: list[float] = []
     probing = asyncio.ensure_future(probe(lags))
@@ -277,24 +330,25 @@ async def large(server: Server) -> None:
 
     watching = threading.Thread(target=watch)
     watching.start()
-    await asyncio.gather(
-        *(dispatch.complete(f"0.{n}", model, [Message("user", prompt)], "sub") for n, prompt in enumerate(prompts))
-    )
+    async with asyncio.TaskGroup() as group:
+        for n, prompt in enumerate(prompts):
+            group.create_task(dispatch.complete(f"0.{n}", model, [Message("user", prompt)], "sub"))
+            await asyncio.sleep(0)  # as a run does
     stop.set()
     watching.join()
     probing.cancel()
     await model.close()
-    print(f"64 prompts, {size / 1e6:.1f} MB: {(peak[0] - before) / 1e6:.1f} MB more, {(peak[0] - before) / size:.2f} ×")
-    lags.sort()
-    print(f"the loop was late by {max(lags) * 1e3:.0f} ms at most, p99 {lags[int(len(lags) * 0.99)] * 1e3:.0f} ms")
+    print(f"64 prompts, {size / 1e6:.1f} MB, {load()}")
+    verdict("memory against their bytes", (peak[0] - before) / size, 3.0)
+    verdict("the loop held up by computing, at most", max(lags) * 1e3, 50.0, "ms")
 
 
 async def probe(lags: list[float]) -> None:
-    """How late a timer of 1 ms fires."""
+    """How much this thread computes between two turns of the loop: other processes are not counted."""
     while True:
-        due = time.perf_counter() + 0.001
+        before = time.thread_time()
         await asyncio.sleep(0.001)
-        lags.append(time.perf_counter() - due)
+        lags.append(time.thread_time() - before)
 
 
 def resident() -> int:
