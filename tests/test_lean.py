@@ -348,7 +348,7 @@ def test_a_whole_run_without_litellm(rlm: Rlm, tmp_path: Path) -> None:
         planned = rlm("ask", "-n", *words[2:6], *words[8:], env=env, cold=True)
         doctor = rlm("doctor", env=env | {"RLM_MODEL": "openai/x"}, cold=True)
     assert (done.code, done.out.split("\n")[0]) == (0, "thirty days")
-    assert "openai/x is asked by lean" in done.err
+    assert "openai/x is asked by plain HTTP" in done.err
     seen = [json.loads(line) for line in (tmp_path / "seen").read_text().splitlines()]
     assert {place for one in seen for place in one["places"]} == {"127.0.0.1"}
     assert not {"litellm", "httpx", "openai", "pydantic", "requests"} & {name for one in seen for name in one["loaded"]}
