@@ -18,6 +18,7 @@ import os
 import re
 import tempfile
 from array import array
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -179,7 +180,7 @@ class CorpusBuilder:
         low, high = columns["page"][index], len(self._pages)
         if index + 1 < self.documents:
             high = columns["page"][index + 1]
-        cuts = [page - columns["start"][index] for page in self._pages[low + 1 : high]]
+        cuts = deque(page - columns["start"][index] for page in self._pages[low + 1 : high])
         start, stop = columns["start_byte"][index], columns["stop_byte"][index]
         with self.document(path, kind, encoding) as document:
             document.sha256, document.source_bytes = digest, columns["bytes"][index]
@@ -187,12 +188,13 @@ class CorpusBuilder:
                 document.page()
             at = 0
             for text in self._texts(start, stop):
+                written = 0
                 while cuts and cuts[0] <= at + len(text):
-                    cut = cuts.pop(0) - at
-                    document.write(text[:cut])
+                    cut = cuts.popleft() - at
+                    document.write(text[written:cut])
                     document.page()
-                    at, text = at + cut, text[cut:]
-                document.write(text)
+                    written = cut
+                document.write(text[written:])
                 at += len(text)
             document.replaced = columns["replaced"][index]
 
