@@ -201,6 +201,7 @@ class Session:
         """As `readexactly`, which would hold a large text twice."""
         if size <= CHUNK:
             return await self._reader.readexactly(size)
+        weight.return_what_is_freed()
         blob = bytearray(size)
         for start in range(0, size, CHUNK):
             blob[start : start + CHUNK] = await self._reader.readexactly(min(CHUNK, size - start))
