@@ -143,6 +143,30 @@ class TestThirdParty:
         }  # fmt: skip
         assert not manifest.skipped
 
+    def test_an_installed_package(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A wheel that pip installs, as a user would; nothing else has to be said."""
+        wheel, place = tmp_path / "loud_readers-1.0-py3-none-any.whl", tmp_path / "site"
+        files = {
+            "loud_readers.py": READERS,
+            "loud_readers-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: loud-readers\nVersion: 1.0\n",
+            "loud_readers-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            "loud_readers-1.0.dist-info/entry_points.txt": "[rlm_cli.readers]\nshout = loud_readers:shout\n",
+            "loud_readers-1.0.dist-info/RECORD": "",
+        }
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for name, text in files.items():
+                archive.writestr(name, text)
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", str(place)]
+        subprocess.run([*pip, str(wheel)], check=True, capture_output=True)
+        monkeypatch.syspath_prepend(str(place))
+        formats.third_party.cache_clear()
+        monkeypatch.chdir(tmp_path)
+        Path("a.shout").write_text("words")
+        try:
+            assert read("a.shout")[0] == {"a.shout": "WORDS\n"}
+        finally:
+            formats.third_party.cache_clear()
+
     def test_none_takes_the_place_of_a_built_in_one(self, package: Path) -> None:
         """Installing a package does not change how a PDF is read, nor a Python file."""
         Path("a.pdf").write_bytes(pdf(["words"]))
