@@ -82,7 +82,7 @@ complete -c rlm -n '__fish_seen_subcommand_from config' -a path -d 'the files th
 complete -c rlm -n '__fish_seen_subcommand_from cache' -l json -d 'Print stats as JSON'
 complete -c rlm -n '__fish_seen_subcommand_from cache' -s y -l yes -d 'Remove without asking'
 complete -c rlm -n '__fish_seen_subcommand_from cache' -a stats -d 'each cache: how much, how old, how often used'
-complete -c rlm -n '__fish_seen_subcommand_from cache' -a clear -d 'remove: corpora, replies, or both'
+complete -c rlm -n '__fish_seen_subcommand_from cache' -a clear -d 'remove all of them, or the one named'
 complete -c rlm -n '__fish_seen_subcommand_from completion' -a bash -d 'for ~/.bashrc'
 complete -c rlm -n '__fish_seen_subcommand_from completion' -a zsh -d 'for ~/.zshrc'
 complete -c rlm -n '__fish_seen_subcommand_from completion' -a fish -d 'for config.fish'

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -61,7 +62,7 @@ class Documents:
             read=self.listing,
         )
 
-    @property
+    @cached_property
     def listing(self) -> tuple[dict[str, Any], ...]:
         """Every document as in `rlm.manifest/1`: `pages` is null where there are none; `bytes` and `sha256` are of the
         source."""

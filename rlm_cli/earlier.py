@@ -34,7 +34,7 @@ from .events import (
     ToolFinished,
     ToolStarted,
 )
-from .read import Manifest, Skipped
+from .read import Manifest, Skipped, addresses, formats
 from .sandbox import Failed, Query
 
 MOST_CHECKED = 10_000
@@ -51,10 +51,6 @@ class Cell:
     code: str
     stdout: str
     error: str | None
-
-
-_PACKED = (".gz", ".bz2", ".xz", ".zst")
-"""Files whose text has another size than they have."""
 
 
 @dataclass
@@ -116,10 +112,11 @@ class Earlier:
         """Paths whose file is another one now, or gone. stdin and what came from elsewhere are not looked at again."""
         changed: dict[str, None] = {}
         for document in corpus.documents[:MOST_CHECKED]:
-            if document.path == "-" or "://" in document.path:
+            if document.path == "-" or addresses.is_url(document.path):
                 continue
             file, inside, _ = document.path.partition("!/")
-            packed = bool(inside) or file.endswith(_PACKED)
+            row = formats.by_name(file)
+            packed = bool(inside) or (row is not None and row.wraps)
             try:
                 same = self._is_same(self.folder / file, None if packed else document)
             except (OSError, ValueError):

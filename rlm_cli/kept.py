@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,13 +87,17 @@ def load(folder: Path, sha256: str) -> Corpus | None:
 
 def standing(folder: Path) -> Standing:
     """What is kept there. Raises `OSError`."""
-    found = [entry.stat() for entry in os.scandir(folder)] if folder.is_dir() else []
-    oldest = min((stat.st_mtime for stat in found), default=None)
-    return Standing(len(found), sum(stat.st_size for stat in found), oldest, None)
+    return standing_of([entry.stat() for entry in os.scandir(folder)] if folder.is_dir() else [])
+
+
+def standing_of(files: Sequence[os.stat_result]) -> Standing:
+    """Of a cache that is these files; nobody counts how often they are used."""
+    oldest = min((stat.st_mtime for stat in files), default=None)
+    return Standing(len(files), sum(stat.st_size for stat in files), oldest, None)
 
 
 def remove(folder: Path) -> None:
-    """Remove all of them; a corpus that is open stays good. Raises `OSError`."""
+    """Remove all that is kept in a folder; what is open stays good. Raises `OSError`."""
     for entry in os.scandir(folder):
         Path(entry.path).unlink(missing_ok=True)
 

@@ -50,7 +50,7 @@ def backoff(attempt: int) -> float:
 
 @dataclass(eq=False, slots=True)
 class Place:
-    """One request behind the door. `tokens`: reserved, then used; `sent_at` None until it is on its way."""
+    """One request behind the door. `tokens`: reserved, then used; `sent_at`: below 0 until it is on its way."""
 
     tokens: int
     generation: int

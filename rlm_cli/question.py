@@ -132,7 +132,7 @@ class Question:
                 self.models = await asyncio.to_thread(prepare.connect_models, self.job)
                 self.tools = await prepare.open_tools(self.job, self.models)
                 warm_up = models.warm_up_for(self.models.all)
-                secrets = tuple(models.secrets(self.models.all))
+                secrets = models.secrets(self.models.all)
                 self.documents = await prepare.read_documents(self.job, self.stream.emit, warm_up, secrets)
         except TimeoutError:
             if not reading.expired():

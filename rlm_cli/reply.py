@@ -89,7 +89,8 @@ _PLAN = re.compile(
     r"\b(?:let me|let's|let us|i'?ll|i will|i need to|i should|i am going to|i'm going to)\b|:\s*\Z", re.IGNORECASE
 )
 _NOT_FOUND = re.compile(rf"[*_`#\s]*{NOT_FOUND}[*_`.!:]*[ \t]*(?:\n|\Z)", re.IGNORECASE)
-_NUMBERED = re.compile(r"\[\d{1,3}\]:?\s+")
+_NUMBERED = re.compile(r"\A\[\d{1,3}\]:?\s+")
+_BEFORE_WORDS = re.compile(r"([^:“\"]{1,300}):(?=\s*\S)")
 _QUOTE_LINE = re.compile(r"^[ \t]*>[ \t]?(?P<text>.*)$")
 _MARKS = {'"': '"', "“": "”", "'": "'", "‘": "’", "«": "»", "„": "“"}
 
@@ -288,19 +289,22 @@ def closing(completion: Completion, paths: Collection[str] = ()) -> Handover | N
 
 
 def _quote(text: str, paths: Collection[str]) -> Quote:
-    text = _NUMBERED.sub("", text, count=1) if _NUMBERED.match(text) else text
-    path = next((p for p in sorted(paths, key=len, reverse=True) if text.startswith((f"{p}: ", f"{p}:“"))), None)
-    begins = path
-    if path is None and (match := re.match(r"([^:“\"]{1,300}):\s*[“\"\S]", text)):
-        begins = match[1].strip()
-        path = next(
-            (p for p in paths if p.endswith(f"/{begins}")), None
-        )  # its last parts, as a quote in code may name it
-    if path is not None and begins is not None:
-        text = text[text.index(begins) + len(begins) + 1 :].strip()
+    path, text = _with_path(_NUMBERED.sub("", text), paths)
     if len(text) > 1 and text[-1] == _MARKS.get(text[0]):
         text = text[1:-1]
     return Quote(text, path)
+
+
+def _with_path(text: str, paths: Collection[str]) -> tuple[str | None, str]:
+    """A quote's path and its words; the path whole, or its last parts as a quote in code may name it."""
+    for path in sorted(paths, key=len, reverse=True):
+        if text.startswith((f"{path}: ", f"{path}:“")):
+            return path, text[len(path) + 1 :].strip()
+    if match := _BEFORE_WORDS.match(text):
+        for path in paths:
+            if path.endswith(f"/{match[1].strip()}"):
+                return path, text[match.end() :].strip()
+    return None, text
 
 
 def _final_in_prose(text: str, runs: bool = True) -> Reply | None:

@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from .documents import CHARS_PER_TOKEN
 from .errors import ConfigError, ModelError, RlmError, UnknownModel
 from .events import NoticeGiven
 from .models import Model
 from .models.recorded import Recorded
 from .request import Emit, Request
-
-CHARS_PER_TOKEN = 3.5
-"""Of a text written for another model: one that by this measure does not fit is not sent to the one that stands in."""
 
 
 class StandIns:

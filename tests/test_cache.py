@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from rlm_cli.kept import remove
 from rlm_cli.read import cache
 from rlm_cli.read.cache import About, Texts
 
@@ -264,6 +265,6 @@ def test_many_at_once(folder: Path, tmp_path: Path) -> None:
 def test_all_of_it_can_be_removed(folder: Path, file: Path) -> None:
     """As `rlm cache clear` does."""
     put(folder, file, b"said", replace(PDF, passwords=("p",)))
-    cache.remove(folder)
+    remove(folder)
     assert list(folder.iterdir()) == []
     assert get(folder, file) is None

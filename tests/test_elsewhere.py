@@ -16,7 +16,7 @@ import pytest
 from documents import pdf
 from served import Page, Raw, Served
 
-from rlm_cli import documents
+from rlm_cli import documents, kept
 from rlm_cli.builder import CorpusBuilder
 from rlm_cli.corpus import Corpus
 from rlm_cli.errors import SourceError, UsageError
@@ -250,7 +250,7 @@ def test_texts_are_kept_unless_it_is_not_wanted(files: Path, wish: dict[str, boo
     assert folder.exists() == (not wish)
     if not wish:
         assert cache.standing(folder).entries == 1
-        cache.remove(folder)
+        kept.remove(folder)
     assert cache.standing(folder).entries == 0
 
 

@@ -30,7 +30,7 @@ from .configuration import cache_folder, state_folder
 from .confirm import Confirmation
 from .failure import say_error, tell, warn
 from .sources import or_stdin, readers_of_stdin, with_list
-from .watched import TICKS_PER_SECOND, closing, watched
+from .watched import closing, tick, watched
 
 
 def run(asked: str | None, sources: list[str], settings: Settings, origins: Mapping[str, str], for_real: str) -> int:
@@ -133,7 +133,7 @@ def _ask(job: Job, view: View, stream: _Lines | None) -> Result:
             )
         )
         with _signals(asking, view, set_stopped):
-            ticking = asyncio.ensure_future(_tick(view, confirm))
+            ticking = asyncio.ensure_future(tick(view, lambda: confirm.is_open))
             try:
                 return await asking
             finally:
@@ -172,13 +172,6 @@ def _signals(asking: asyncio.Future[Result], view: View, stopped: object) -> Ite
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
-
-
-async def _tick(view: View, confirm: Confirmation) -> None:
-    while True:
-        if not confirm.is_open:
-            view.tick()
-        await asyncio.sleep(1 / TICKS_PER_SECOND)
 
 
 def _plan(job: Job, view: View, for_real: str) -> int:

@@ -42,7 +42,7 @@ class Cache:
 CACHES = (
     Cache("corpora", "corpora", kept.standing, kept.remove),
     Cache("replies", replies.FILE, replies.standing, replies.remove),
-    Cache("texts", TEXTS, texts.standing, texts.remove),
+    Cache("texts", TEXTS, texts.standing, kept.remove),
 )
 
 

@@ -208,7 +208,10 @@ def commands() -> tuple[Command, ...]:
                 Option("yes", Spelling("flag", ("-y", "--yes"), group="Run"), own_help="Remove without asking."),
             ),
             words=("stats", "clear"),
-            word_helps=("each cache: how much, how old, how often used", "remove: corpora, replies, or both"),
+            word_helps=(
+                "each cache: how much, how old, how often used",
+                "remove all of them, or the one named",
+            ),
             at_most=2,
         ),
         Command(

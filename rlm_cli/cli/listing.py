@@ -19,7 +19,7 @@ from ..errors import ConfigError
 from ..models.listing import Entry, Here, Listing
 from ..settings import Settings
 from ..views.figures import count, usd
-from ..views.safe import cells, one_line, safe_json
+from ..views.safe import cells, one_line, padded, safe_json
 from .configuration import Resolved, resolve, say
 from .failure import say_error, tell
 
@@ -117,15 +117,8 @@ def _table(entries: Iterable[Entry]) -> Iterator[str]:
     rows = [list(COLUMNS), *(_row(entry) for entry in entries)]
     widths = [max(cells(row[n]) for row in rows) for n in range(len(COLUMNS))]
     for row in rows:
-        padded = [
-            _padded(text, width, right=1 <= n <= 4) for n, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(padded).rstrip()
-
-
-def _padded(text: str, width: int, *, right: bool) -> str:
-    space = " " * (width - cells(text))
-    return space + text if right else text + space
+        columns = enumerate(zip(row, widths, strict=True))
+        yield "  ".join(padded(text, width, right=1 <= n <= 4) for n, (text, width) in columns).rstrip()
 
 
 def _row(entry: Entry) -> list[str]:

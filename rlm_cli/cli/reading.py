@@ -29,7 +29,7 @@ from ..trace import whole_file
 from ..views import Wishes, choose_view
 from ..views.figures import plural
 from ..views.lines import manifest_line
-from ..views.safe import cells, clean, one_line, safe_json
+from ..views.safe import cells, clean, one_line, padded, safe_json
 from .configuration import cache_folder, resolve
 from .failure import tell, warn
 from .sources import or_stdin, readers_of_stdin, with_list
@@ -182,11 +182,11 @@ def _table(found: Documents) -> Iterator[str]:
     widths = [min(max(map(cells, paths), default=0), MOST_COLUMNS)]
     widths += [max((cells(row[column]) for row in rows), default=0) for column in range(1, 6)]
     for row in rows:
-        left = [_padded(cell, width) for cell, width in zip(row[:3], widths[:3], strict=True)]
+        left = [padded(cell, width) for cell, width in zip(row[:3], widths[:3], strict=True)]
         right = [cell.rjust(width) for cell, width in zip(row[3:6], widths[3:], strict=True)]
         yield "  ".join(cell for cell in (*left, *right, row[6]) if cell).rstrip()
     for path, reason in skipped:
-        yield f"{_padded(path, widths[0])}  skipped: {reason}"
+        yield f"{padded(path, widths[0])}  skipped: {reason}"
     for rule, number in found.manifest.excluded.items():
         yield f"excluded {number:,} by {one_line(rule, 2_000)}"
 
@@ -196,10 +196,6 @@ def _row(document: Document) -> tuple[str, ...]:
     notes = f"{document.replaced:,} replaced" if document.replaced else ""
     chars, lines = f"{document.chars:,} chars", plural(document.lines, "line")
     return one_line(document.path, 2_000), document.kind, document.encoding, chars, lines, pages, notes
-
-
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - cells(text))
 
 
 # ── where it goes ───────────────────────────────────────────────────────────────────────────────────────────────────

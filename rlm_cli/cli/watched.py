@@ -15,10 +15,11 @@ TICKS_PER_SECOND = 8
 T = TypeVar("T")
 
 
-async def tick(view: View) -> None:
-    """Let the view draw until this is cancelled."""
+async def tick(view: View, hidden: Callable[[], bool] = lambda: False) -> None:
+    """Let the view draw until this is cancelled, but while it is `hidden`."""
     while True:
-        view.tick()
+        if not hidden():
+            view.tick()
         await asyncio.sleep(1 / TICKS_PER_SECOND)
 
 

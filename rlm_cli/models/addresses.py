@@ -77,10 +77,15 @@ def is_loopback(endpoint: str | None, *, resolving: bool) -> bool:
     if not resolving:
         return host == "localhost"
     try:
-        addresses = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(host, None)}
+        addresses = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
     except OSError:
         return False
-    return bool(addresses) and all(ipaddress.ip_address(address).is_loopback for address in addresses)
+    return bool(addresses) and all(map(leads_here, addresses))
+
+
+def leads_here(address: str) -> bool:
+    """Whether an IP address, as a resolver gives it, is loopback."""
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def held_here(api_base: str, name: str) -> str:
@@ -103,7 +108,7 @@ def held_here(api_base: str, name: str) -> str:
             hint="an address like http://127.0.0.1:8000/v1 or https://localhost:8000/v1",
         )
     found = sorted({str(info[4][0]) for info in socket.getaddrinfo(host, None)}, key=lambda one: ":" in one)
-    if not all(ipaddress.ip_address(one.partition("%")[0]).is_loopback for one in found):
+    if not all(map(leads_here, found)):
         raise ConfigError(f"--local: {name} is not on this machine", why=f"{host} leads elsewhere by now")
     here = f"[{found[0]}]" if ":" in found[0] else found[0]
     return parts._replace(netloc=f"{here}:{parts.port}" if parts.port else here).geturl()

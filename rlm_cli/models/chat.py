@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import ipaddress
 import json
 import socket
 import zlib
@@ -29,6 +28,7 @@ from ..ledger import Price
 from ..schema import Schema
 from ..trust import proxy_for, trusted
 from . import caching, chat_format
+from .addresses import leads_here
 from .background import AIOHTTP
 from .connection import NO_KEY, Connection
 
@@ -286,7 +286,7 @@ def only_this_machine() -> Any:
     class Loopback(library.ThreadedResolver):  # type: ignore[misc, name-defined]
         async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> Any:
             found = await super().resolve(host, port, family)
-            if not all(ipaddress.ip_address(str(one["host"]).partition("%")[0]).is_loopback for one in found):
+            if not all(leads_here(str(one["host"])) for one in found):
                 raise OSError(-1, f"--local: {host} is not on this machine")
             return found
 

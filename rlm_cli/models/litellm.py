@@ -171,15 +171,13 @@ class LitellmModel:
 
     def _request(self, messages: Sequence[Message], limit: int, sub: bool, schema: Schema | None) -> dict[str, Any]:
         here = self._connection
-        # OpenAI itself wants the new name for all models, servers that imitate it often know the old one only.
-        limit_name = "max_completion_tokens" if here.provider == "openai" and here.api_base is None else "max_tokens"
         request: dict[str, Any] = {
             "model": here.model,
             "messages": [caching.marked(chat_format.wire(message), message, here.least_cached) for message in messages],
             "timeout": CLIENT_TIMEOUT_S,
             "num_retries": 0,
             "max_retries": 0,
-            limit_name: limit,
+            here.output_limit: limit,
         }
         if tools := chat_format.offers(messages):
             request["tools"] = tools

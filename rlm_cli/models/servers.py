@@ -128,22 +128,29 @@ def _variable(kind: Kind) -> str:
 
 def _models(address: str, path: str, seconds: float) -> tuple[Served, ...] | None:
     """What one address lists; None when it wants a key, `NOBODY` when no such server is there."""
+    status, body = _asked(address, "GET", path, None, seconds)
+    if status in (401, 403):
+        return None
+    try:
+        return read_models(json.loads(body)) if status == 200 and len(body) <= MOST_BYTES else NOBODY
+    except (ValueError, RecursionError):
+        return NOBODY
+
+
+def _asked(address: str, method: str, path: str, body: str | None, seconds: float) -> tuple[int, bytes]:
+    """Status and body (of a 200, one byte above `MOST_BYTES` at most) of one request; 0 where nobody answers it."""
     import http.client
 
     connection: http.client.HTTPConnection | None = None
     try:
         parts = urlsplit(address)
-        secure = parts.scheme == "https"
-        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=seconds)
-        connection.request("GET", parts.path.rstrip("/") + path, headers={"Accept": "application/json"})
+        connection.request(method, parts.path.rstrip("/") + path, body, headers={"Accept": "application/json"})
         answer = connection.getresponse()
-        if answer.status in (401, 403):
-            return None
-        body = answer.read(MOST_BYTES + 1) if answer.status == 200 else b""
-        return read_models(json.loads(body)) if len(body) <= MOST_BYTES else NOBODY
-    except (OSError, ValueError, RecursionError, http.client.HTTPException):
-        return NOBODY
+        return answer.status, answer.read(MOST_BYTES + 1) if answer.status == 200 else b""
+    except (OSError, ValueError, http.client.HTTPException):
+        return 0, b""
     finally:
         if connection is not None:
             connection.close()
@@ -177,20 +184,10 @@ def _window(row: dict[str, Any]) -> int | None:
 
 def ollama_window(address: str, name: str) -> int | None:
     """Tokens that a model of an Ollama at `address` was made for; None when it does not say. Never raises."""
-    import http.client
-
-    connection: http.client.HTTPConnection | None = None
+    _, body = _asked(address, "POST", "/api/show", json.dumps({"model": name}), PROBE_S)
     try:
-        parts = urlsplit(address)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PROBE_S)
-        connection.request("POST", f"{parts.path.rstrip('/')}/api/show", json.dumps({"model": name}))
-        answer = connection.getresponse()
-        shown = json.loads(answer.read(MOST_BYTES)) if answer.status == 200 else {}
-        info = shown.get("model_info") if isinstance(shown, dict) else None
-        said = [value for key, value in (info or {}).items() if str(key).endswith(".context_length")]
-        return next((value for value in said if isinstance(value, int) and value > 0), None)
-    except (OSError, ValueError, AttributeError, RecursionError, http.client.HTTPException):
+        info = json.loads(body)["model_info"]
+        said = [value for key, value in info.items() if str(key).endswith(".context_length")]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    finally:
-        if connection is not None:
-            connection.close()
+    return next((value for value in said if isinstance(value, int) and value > 0), None)

@@ -38,7 +38,7 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from ..kept import Standing
+from ..kept import Standing, standing_of
 from . import formats
 
 if TYPE_CHECKING:
@@ -361,15 +361,7 @@ def fingerprint() -> str:
 
 def standing(folder: Path) -> Standing:
     """What is kept there. Raises `OSError`."""
-    found = [stat for _, stat in _entries(folder)] if folder.is_dir() else []
-    oldest = min((stat.st_mtime for stat in found), default=None)
-    return Standing(len(found), sum(stat.st_size for stat in found), oldest, None)
-
-
-def remove(folder: Path) -> None:
-    """All that is kept. Runs that have it open go on. Raises `OSError`."""
-    for entry in os.scandir(folder):
-        Path(entry.path).unlink(missing_ok=True)
+    return standing_of([stat for _, stat in _entries(folder)] if folder.is_dir() else [])
 
 
 def _opened(place: Path) -> sqlite3.Connection:

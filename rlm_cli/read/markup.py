@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 from xml.parsers import expat
 
+from .formats import OLE
 from .pieces import ENCRYPTED, Unreadable
 
 Event = tuple[str, str, Mapping[str, str]]
@@ -22,7 +23,6 @@ Event = tuple[str, str, Mapping[str, str]]
 
 DAMAGE = (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError)
 """What comes of reading a member that is damaged."""
-_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _NONE: dict[str, str] = {}
 
 
@@ -75,13 +75,13 @@ def opened(file: BinaryIO) -> zipfile.ZipFile:
         if locked(file):
             raise Unreadable(ENCRYPTED) from error
         file.seek(0)
-        raise Unreadable("unsupported type (old office file)" if file.read(8) == _OLE else "damaged zip") from error
+        raise Unreadable("unsupported type (old office file)" if file.read(8) in OLE else "damaged zip") from error
 
 
 def locked(file: BinaryIO) -> bool:
     """Whether it is an encrypted office document: an old office file, with the zip inside."""
     file.seek(0)
-    if file.read(8) != _OLE:
+    if file.read(8) not in OLE:
         return False
     return any("EncryptedPackage".encode("utf-16-le") in chunk for chunk in iter(lambda: file.read(1 << 20), b""))
 

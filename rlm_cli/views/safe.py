@@ -64,6 +64,12 @@ def cells(text: str) -> int:
     )  # fmt: skip
 
 
+def padded(text: str, width: int, *, right: bool = False) -> str:
+    """Clean one-line text with spaces up to `width` columns; `right`: before it."""
+    space = " " * (width - cells(text))
+    return space + text if right else text + space
+
+
 def shortened(text: str, most: int) -> str:
     """The beginning and the end of one-line text longer than `most` characters, with an ellipsis between."""
     if len(text) <= most:
